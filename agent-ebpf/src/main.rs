@@ -1,0 +1,3 @@
+//! BPF programs.
+
+fn main() {}
