@@ -1,0 +1,115 @@
+//! The machine as xtask sees it: where the project is, which commands exist, and how to ask one a question.
+//! It starts nothing that takes long: that is `step`.
+
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
+
+/// The project's root folder.
+pub(crate) fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+        .parent()
+        .expect("xtask lives in a folder of the project's root")
+}
+
+/// Where xtask keeps logs, stamps and unpacked tools: below `target/`, so that `cargo clean` forgets them too.
+pub(crate) fn work_dir() -> PathBuf {
+    root().join("target/xtask")
+}
+
+/// The first `name` on PATH, or in the sbin folders that an ordinary user's PATH leaves out on Debian.
+pub(crate) fn which(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    std::env::split_paths(&path)
+        .chain(["/usr/sbin", "/sbin"].map(PathBuf::from))
+        .map(|folder| folder.join(name))
+        .find(|file| file.is_file())
+}
+
+/// Standard output of a command, trimmed; `None` when it is missing or fails.
+pub(crate) fn ask<I, S>(program: impl AsRef<OsStr>, args: I) -> Option<String>
+where
+    I: IntoIterator<Item = S>,
+    S: AsRef<OsStr>,
+{
+    let out = Command::new(program)
+        .args(args)
+        .current_dir(root())
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output()
+        .ok()?;
+    out.status
+        .success()
+        .then(|| String::from_utf8_lossy(&out.stdout).trim().to_owned())
+}
+
+/// A cargo command in the project's root.
+///
+/// `cargo run` puts its own library folders into LD_LIBRARY_PATH; they are taken out again, because bpf-linker opens
+/// the first libLLVM it finds there.
+pub(crate) fn cargo() -> Command {
+    let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
+    command.current_dir(root()).env_remove("LD_LIBRARY_PATH");
+    command
+}
+
+/// Whether this process may do everything (effective user 0).
+pub(crate) fn is_root() -> bool {
+    ask("id", ["-u"]).as_deref() == Some("0")
+}
+
+/// A command that runs `program` as root: directly when we are root, through sudo when there is one.
+pub(crate) fn as_root(program: &str) -> Option<Command> {
+    if is_root() {
+        return Some(Command::new(program));
+    }
+    let mut command = Command::new(which("sudo")?);
+    command.arg(program);
+    Some(command)
+}
+
+/// The folder for things shared by all clones of one user: `${XDG_DATA_HOME:-~/.local/share}/orrery`.
+pub(crate) fn data_dir() -> Option<PathBuf> {
+    let set = |name| {
+        std::env::var_os(name)
+            .filter(|v| !v.is_empty())
+            .map(PathBuf::from)
+    };
+    let base = set("XDG_DATA_HOME").or_else(|| Some(set("HOME")?.join(".local/share")))?;
+    Some(base.join("orrery"))
+}
+
+/// The first two numbers of a version such as `v20.20.2`.
+pub(crate) fn version(text: &str) -> Option<(u32, u32)> {
+    let mut numbers = text.trim().trim_start_matches('v').split('.');
+    Some((numbers.next()?.parse().ok()?, numbers.next()?.parse().ok()?))
+}
+
+/// 64-bit FNV-1a: enough to notice that a file changed, the same on every run and Rust version.
+pub(crate) fn fingerprint(bytes: &[u8], seed: u64) -> u64 {
+    bytes
+        .iter()
+        .fold(seed ^ 0xcbf2_9ce4_8422_2325, |hash, byte| {
+            (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
+        })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{fingerprint, version};
+
+    #[test]
+    fn versions_are_read_from_what_tools_print() {
+        assert_eq!(version("v20.20.2"), Some((20, 20)));
+        assert_eq!(version("22.1.8"), Some((22, 1)));
+        assert_eq!(version("nightly"), None);
+    }
+
+    #[test]
+    fn a_fingerprint_depends_on_every_byte_and_on_the_seed() {
+        assert_ne!(fingerprint(b"ab", 0), fingerprint(b"ba", 0));
+        assert_ne!(fingerprint(b"ab", 0), fingerprint(b"ab", 1));
+        assert_eq!(fingerprint(b"ab", 7), fingerprint(b"ab", 7));
+    }
+}
