@@ -1,9 +1,12 @@
 //! `cargo xtask`: every chore of Orrery, one module each.
 
+mod e2e;
 mod ebpf;
 mod setup;
 mod step;
 mod sys;
+mod test;
+mod tidy;
 
 use std::process::ExitCode;
 
@@ -26,11 +29,17 @@ struct Cli {
 enum Chore {
     /// Install and build what a fresh machine lacks; done again, it does nothing
     Setup(setup::Args),
+    /// Run every test, tier by tier
+    Test(test::Args),
+    /// Check what the compiler does not: sizes, borders, documents
+    Tidy,
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().chore {
         Chore::Setup(args) => setup::run(setup::Purpose::Test, &args),
+        Chore::Test(args) => test::run(&args),
+        Chore::Tidy => tidy::run().map(drop),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

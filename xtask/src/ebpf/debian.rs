@@ -94,19 +94,17 @@ fn fetch(scratch: &Path, unpacked: &Path, packages: &[String]) -> anyhow::Result
         &format!("apt-get download {} packages", packages.len()),
         &mut download,
     )?;
+    step::say("ebpf", &format!("unpacking {} packages", packages.len()));
     for archive in files(scratch, |name| name.ends_with(".deb"))? {
-        let name = archive
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
-        let mut extract = Command::new("dpkg-deb");
-        extract.arg("-x").arg(&archive).arg(unpacked);
-        step::run(
-            "ebpf",
-            &format!("unpack {}", name.split('_').next().unwrap_or(&name)),
-            &mut extract,
-        )?;
+        let status = Command::new("dpkg-deb")
+            .arg("-x")
+            .arg(&archive)
+            .arg(unpacked)
+            .status()
+            .context("run dpkg-deb")?;
+        if !status.success() {
+            bail!("dpkg-deb cannot unpack {} ({status})", archive.display());
+        }
         std::fs::remove_file(&archive).with_context(|| format!("remove {}", archive.display()))?;
     }
     Ok(())

@@ -63,11 +63,11 @@ pub(crate) fn npm() -> Command {
 /// Finds a Node that Vite and Vitest accept, or unpacks one.
 fn node(apt: &mut Apt) -> anyhow::Result<()> {
     let unpacked = wheel_bin().join("node");
-    if unpacked.exists() {
-        if let Some(version) = sys::ask(&unpacked, ["--version"]) {
-            step::say("ui", &format!("present: Node {version} below target/"));
-            return Ok(());
-        }
+    if unpacked.exists()
+        && let Some(version) = sys::ask(&unpacked, ["--version"])
+    {
+        step::say("ui", &format!("present: Node {version} below target/"));
+        return Ok(());
     }
     let version = sys::ask("node", ["--version"]);
     if let Some(version) = &version

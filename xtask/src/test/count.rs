@@ -1,0 +1,199 @@
+//! How many tests of which kind ran, read from what the runners print. Every count comes from a runner's own line, so a
+//! runner that ran nothing counts nothing.
+
+use std::collections::BTreeMap;
+use std::fmt;
+
+/// Number of tests by kind.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counts {
+    ran: BTreeMap<&'static str, u32>,
+    skipped: u32,
+}
+
+impl Counts {
+    /// `number` of one kind.
+    pub(crate) fn of(kind: &'static str, number: u32) -> Self {
+        Self {
+            ran: BTreeMap::from([(kind, number)]),
+            skipped: 0,
+        }
+    }
+
+    /// How many ran in all.
+    pub(crate) fn total(&self) -> u32 {
+        self.ran.values().sum()
+    }
+
+    fn add(&mut self, kind: &'static str, number: u32) {
+        *self.ran.entry(kind).or_default() += number;
+    }
+}
+
+impl fmt::Display for Counts {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (kind, number) in &self.ran {
+            write!(f, "{number} {kind}  ")?;
+        }
+        if self.skipped > 0 {
+            write!(f, "{} skipped by the runner", self.skipped)?;
+        }
+        Ok(())
+    }
+}
+
+/// Counts the tests in a runner's lines. Rust tests are told apart by where they stand; others are all of `kind`.
+pub(super) fn read<'a>(kind: &'static str, lines: impl Iterator<Item = &'a String>) -> Counts {
+    let mut counts = Counts::default();
+    for line in lines {
+        if let Some(place) = nextest(line) {
+            counts.add(
+                if kind == "rust" {
+                    rust_kind(place)
+                } else {
+                    kind
+                },
+                1,
+            );
+        } else if let Some(name) = line
+            .strip_prefix("test ")
+            .and_then(|rest| rest.strip_suffix(" ... ok"))
+        {
+            counts.add(
+                if kind == "rust" {
+                    rust_kind(name)
+                } else {
+                    kind
+                },
+                1,
+            );
+        } else if let Some(passed) = vitest(line) {
+            counts.add(kind, passed);
+        } else if let Some(skipped) = skipped(line) {
+            counts.skipped += skipped;
+        }
+    }
+    counts
+}
+
+/// `crate::binary path::of::test` of a line in which nextest says that one passed. (Such a line may count tests in
+/// brackets after the time.)
+fn nextest(line: &str) -> Option<&str> {
+    let rest = line.trim_start().strip_prefix("PASS [")?;
+    let after_time = rest.split_once(']')?.1.trim_start();
+    Some(match after_time.strip_prefix('(') {
+        Some(counted) => counted.split_once(')')?.1.trim_start(),
+        None => after_time,
+    })
+}
+
+/// The number in vitest's closing line, `Tests  12 passed (12)`; failures end the run before it is read.
+fn vitest(line: &str) -> Option<u32> {
+    let rest = line.trim_start().strip_prefix("Tests ")?;
+    rest.split('|')
+        .find_map(|part| part.trim().split_once(" passed")?.0.trim().parse().ok())
+}
+
+/// What a runner says it left out: `N ignored;` of libtest, `N skipped` of vitest. nextest's own `skipped` counts what
+/// its command line filtered out, which is not ours to report.
+fn skipped(line: &str) -> Option<u32> {
+    let rest = line.strip_prefix("test result: ok.")?;
+    let number = rest
+        .split(';')
+        .find_map(|part| part.trim().strip_suffix(" ignored")?.parse().ok())?;
+    Some(number).filter(|number| *number > 0)
+}
+
+/// The kind of a Rust test by its binary and its path.
+fn rust_kind(place: &str) -> &'static str {
+    let has = |word: &str| {
+        place
+            .split(|c: char| !c.is_alphanumeric())
+            .any(|part| part == word || part.strip_suffix('s') == Some(word))
+    };
+    let binary = place.split(' ').next().unwrap_or_default();
+    match () {
+        () if has("law") => "law",
+        () if has("golden") => "golden",
+        () if has("contract") => "contract",
+        () if has("corpus") => "fuzz corpus",
+        // nextest names the binaries of `tests/` as crate::binary.
+        () if place.contains(' ') && binary.contains("::") && !binary.contains("::bin/") => {
+            "integration"
+        }
+        () => "unit",
+    }
+}
+
+/// The line without terminal colours.
+pub(super) fn plain(line: &str) -> String {
+    let mut out = String::with_capacity(line.len());
+    let mut chars = line.chars();
+    while let Some(c) = chars.next() {
+        if c == '\u{1b}' {
+            // A colour sequence ends with its first letter.
+            chars.by_ref().find(char::is_ascii_alphabetic);
+        } else {
+            out.push(c);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Counts, plain, read};
+
+    fn check(kind: &'static str, lines: &[&str], expect: &str) {
+        let lines: Vec<String> = lines.iter().map(|line| plain(line)).collect();
+        assert_eq!(read(kind, lines.iter()).to_string().trim(), expect);
+    }
+
+    #[test]
+    fn nextest_lines_are_told_apart_by_their_place() {
+        check(
+            "rust",
+            &[
+                "        PASS [   0.004s] (1/5) wire codec::tests::round_trip",
+                "        PASS [   0.004s] collector::laws merge_is_commutative",
+                "        PASS [   0.004s] (  3/5) collector merge::tests::law_idempotent",
+                "        PASS [   0.004s] collector::server streams_end_on_shutdown",
+                "        PASS [   0.004s] orrery-agent::bin/orrery-agent tests::x",
+                "     Summary [   1.0s] 5 tests run: 5 passed, 7 skipped",
+            ],
+            "1 integration  2 law  2 unit",
+        );
+    }
+
+    #[test]
+    fn cargo_test_lines_count_too() {
+        check(
+            "kernel",
+            &[
+                "test exact ... ok",
+                "test other ... ok",
+                "test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured",
+            ],
+            "2 kernel  1 skipped by the runner",
+        );
+    }
+
+    #[test]
+    fn vitest_says_its_number_at_the_end() {
+        check(
+            "ui",
+            &[
+                "\u{1b}[2m Test Files \u{1b}[22m 3 passed (3)",
+                "      Tests  45 passed (45)",
+            ],
+            "45 ui",
+        );
+        check("ui", &["      Tests  2 skipped | 45 passed (47)"], "45 ui");
+    }
+
+    #[test]
+    fn nothing_read_is_nothing_counted() {
+        assert_eq!(read("rust", [].into_iter()), Counts::default());
+        assert_eq!(Counts::default().total(), 0);
+    }
+}

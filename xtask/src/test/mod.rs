@@ -1,0 +1,220 @@
+//! `cargo xtask test`: every tier in order, least powerful first, and at the end what ran, what failed and what did
+//! not run and why. A tier that fails does not stop the later ones: one run tells everything.
+
+mod count;
+mod rust;
+
+use std::io::{BufRead as _, BufReader, IsTerminal as _, Read, Write};
+use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+
+pub(crate) use self::count::Counts;
+use crate::setup::{self, Purpose};
+use crate::{e2e, sys, tidy};
+
+/// Options of `cargo xtask test`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// Run one tier only
+    #[arg(long, value_enum)]
+    tier: Option<Tier>,
+}
+
+/// What runs as one step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+enum Tier {
+    /// rustfmt, without changing anything
+    Fmt,
+    /// clippy over everything, warnings refused
+    Clippy,
+    /// The project's own rules
+    Tidy,
+    /// Licences and sources of dependencies
+    Deny,
+    /// Unit, law, golden, contract and integration tests in Rust
+    Rust,
+    /// The page's linter, types and unit tests
+    Ui,
+    /// Real packets through the kernel side, in the lab
+    Kernel,
+    /// The page in a real browser, on the lab
+    E2e,
+}
+
+/// All tiers, in the order in which they run.
+const TIERS: [Tier; 8] = [
+    Tier::Fmt,
+    Tier::Clippy,
+    Tier::Tidy,
+    Tier::Deny,
+    Tier::Rust,
+    Tier::Ui,
+    Tier::Kernel,
+    Tier::E2e,
+];
+
+/// How a tier ended.
+enum End {
+    Passed,
+    Failed(String),
+    Skipped(String),
+}
+
+/// One line of the closing table.
+struct Row {
+    name: &'static str,
+    counts: Counts,
+    end: End,
+    took: Duration,
+}
+
+/// Sets up and runs the tiers; an error when one of them failed.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    setup::run(Purpose::Test, &setup::Args::default())?;
+    let mut rows = Vec::new();
+    for tier in TIERS {
+        if args.tier.is_none_or(|only| only == tier) {
+            heading(tier);
+            let started = Instant::now();
+            let (counts, end) = run_tier(tier);
+            if let End::Failed(why) | End::Skipped(why) = &end {
+                println!("{}: {why}", name(tier));
+            }
+            rows.push(Row {
+                name: name(tier),
+                counts,
+                end,
+                took: started.elapsed(),
+            });
+        }
+    }
+    report(&rows)
+}
+
+fn name(tier: Tier) -> &'static str {
+    match tier {
+        Tier::Fmt => "fmt",
+        Tier::Clippy => "clippy",
+        Tier::Tidy => "tidy",
+        Tier::Deny => "deny",
+        Tier::Rust => "rust",
+        Tier::Ui => "ui",
+        Tier::Kernel => "kernel",
+        Tier::E2e => "e2e",
+    }
+}
+
+fn heading(tier: Tier) {
+    println!("\n── {} {}", name(tier), "─".repeat(60));
+}
+
+fn run_tier(tier: Tier) -> (Counts, End) {
+    let result = match tier {
+        Tier::Fmt => watch("fmt", sys::cargo().args(["fmt", "--all", "--check"])),
+        Tier::Clippy => watch(
+            "clippy",
+            sys::cargo().args([
+                "clippy",
+                "--workspace",
+                "--all-targets",
+                "--locked",
+                "--",
+                "-D",
+                "warnings",
+            ]),
+        ),
+        Tier::Tidy => tidy::run().map(|rules| Counts::of("rules", rules)),
+        Tier::Deny if sys::which("cargo-deny").is_none() => {
+            let why = "cargo-deny is not installed (cargo install cargo-deny --locked)";
+            return (Counts::default(), End::Skipped(why.to_owned()));
+        }
+        Tier::Deny => watch(
+            "deny",
+            sys::cargo().args(["deny", "--offline", "check", "bans", "licenses", "sources"]),
+        ),
+        Tier::Rust => rust::unit(),
+        Tier::Ui => watch("lint", setup::npm().args(["run", "lint"]))
+            .and_then(|_| watch("ui", setup::npm().arg("test"))),
+        Tier::Kernel => rust::kernel(),
+        Tier::E2e => e2e::run(),
+    };
+    match result {
+        Ok(counts) => (counts, End::Passed),
+        Err(error) => (Counts::default(), End::Failed(format!("{error:#}"))),
+    }
+}
+
+/// Runs a command with its output on the screen, and counts the tests that it says it ran.
+pub(crate) fn watch(kind: &'static str, command: &mut Command) -> anyhow::Result<Counts> {
+    let program = command.get_program().to_string_lossy().into_owned();
+    if std::io::stdout().is_terminal() {
+        command
+            .env("CARGO_TERM_COLOR", "always")
+            .env("FORCE_COLOR", "1");
+    }
+    let mut child = command
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .with_context(|| format!("start {program}"))?;
+    let (out, err) = (child.stdout.take(), child.stderr.take());
+    // cargo test tells the binary on stderr and its tests on stdout, so each stream is read on its own.
+    let (told, narrated) = std::thread::scope(|scope| {
+        let err = scope.spawn(move || {
+            err.map(|pipe| copy(pipe, std::io::stderr()))
+                .unwrap_or_default()
+        });
+        let told = out
+            .map(|pipe| copy(pipe, std::io::stdout()))
+            .unwrap_or_default();
+        (told, err.join().unwrap_or_default())
+    });
+    let status = child
+        .wait()
+        .with_context(|| format!("wait for {program}"))?;
+    if !status.success() {
+        bail!("{program} ended with {status}");
+    }
+    Ok(count::read(kind, told.iter().chain(&narrated)))
+}
+
+/// Copies a stream to the screen line by line, and keeps the lines.
+fn copy(from: impl Read, mut to: impl Write) -> Vec<String> {
+    let mut lines = Vec::new();
+    for line in BufReader::new(from).split(b'\n').map_while(Result::ok) {
+        let line = String::from_utf8_lossy(&line).into_owned();
+        // A screen that is gone does not make the tests fail.
+        let _ = writeln!(to, "{line}");
+        lines.push(count::plain(&line));
+    }
+    lines
+}
+
+/// The closing table, and the verdict.
+fn report(rows: &[Row]) -> anyhow::Result<()> {
+    println!("\n── summary {}", "─".repeat(57));
+    let mut failed = Vec::new();
+    for row in rows {
+        let word = match &row.end {
+            End::Passed => "ok".to_owned(),
+            End::Failed(_) => {
+                failed.push(row.name);
+                "FAILED".to_owned()
+            }
+            End::Skipped(why) => format!("skipped: {why}"),
+        };
+        println!(
+            "{:<8} {:>4} s  {word:<8} {}",
+            row.name,
+            row.took.as_secs(),
+            row.counts
+        );
+    }
+    if !failed.is_empty() {
+        bail!("failed: {}", failed.join(" "));
+    }
+    Ok(())
+}
