@@ -1,1 +1,47 @@
-//! To be written.
+//! Orrery's lab: nodes and pods made of network namespaces on one machine, real traffic between them, and a ledger of what
+//! was sent. The ledger, nft's counters and the devices' own statistics are the expected side of every exactness test; nothing
+//! here reads what Orrery observed to find out what it should have observed.
+//!
+//! ```no_run
+//! use lab::{Lab, LabSpec, Offloads, Reply, UdpSend};
+//!
+//! let lab = Lab::up(LabSpec::plain(2, Offloads::On))?;
+//! let (client, server) = (lab.pod("p1-0")?, lab.pod("p2-0")?);
+//! server.serve_udp(7000, Reply::Echo)?;
+//! let to = (server.v4(), 7000).into();
+//! client.udp(UdpSend { to, datagrams: 100, payload: 64, pps: 1000.0, per_port: 0, replies: true })?;
+//! println!("{}", serde_json::to_string_pretty(&lab.ledger()?).unwrap_or_default());
+//! # Ok::<(), lab::LabError>(())
+//! ```
+
+mod cgroup;
+mod control;
+mod error;
+mod handle;
+pub mod http1;
+mod lab;
+mod ledger;
+mod link;
+mod net;
+pub mod pod;
+mod pod_list;
+mod run_dir;
+mod service;
+pub mod shop;
+mod signals;
+mod spawn;
+mod spec;
+mod sys;
+
+pub use control::{Answer, Call, Family, IcmpSend, Load, Reply, Request, TcpSend, UdpSend};
+pub use error::{LabError, Result};
+pub use handle::{Flow, Pod};
+pub use lab::Lab;
+pub use ledger::{Edge, Ledger, Protocol, Row, Sent, Totals, udp_packets};
+pub use link::{DeviceStats, DroppingLink, EdgeCounters, Matched};
+pub use run_dir::{Reaped, reap, watch};
+pub use service::{Agent, AgentOptions, Collector, CollectorOptions};
+pub use signals::Stop;
+pub use spawn::Process;
+pub use spec::{EXTERNAL, LabSpec, Offloads, Owner, POD_MTU, Phase, PodSpec, ServiceSpec};
+pub use sys::{Netns, binary, require_root, wait_for};

@@ -1,0 +1,1 @@
+//! The shop (placeholder while the library comes up).
