@@ -1,5 +1,6 @@
 //! `cargo xtask`: every chore of Orrery, one module each.
 
+mod bench;
 mod e2e;
 mod ebpf;
 mod setup;
@@ -31,6 +32,8 @@ enum Chore {
     Setup(setup::Args),
     /// Run every test, tier by tier
     Test(test::Args),
+    /// Measure what is promised about speed
+    Bench(bench::Args),
     /// Check what the compiler does not: sizes, borders, documents
     Tidy,
 }
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
     let result = match Cli::parse().chore {
         Chore::Setup(args) => setup::run(setup::Purpose::Test, &args),
         Chore::Test(args) => test::run(&args),
+        Chore::Bench(args) => bench::run(&args),
         Chore::Tidy => tidy::run().map(drop),
     };
     match result {
