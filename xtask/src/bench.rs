@@ -9,8 +9,6 @@ use anyhow::{Context as _, bail};
 use lab::http1::Events;
 use lab::{AgentOptions, CollectorOptions, Lab, LabSpec, Offloads};
 
-use crate::setup::{self, Purpose};
-
 /// The promise: half of all new edges are on the stream within this time.
 const MOST_MEDIAN: Duration = Duration::from_millis(150);
 /// First of the ports that are used, one an edge: below the ephemeral ones, so that each stays an edge of its own.
@@ -42,8 +40,6 @@ enum Bench {
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    setup::run(Purpose::Demo, &setup::Args::default())?;
-    setup::build_binaries(Purpose::Demo)?;
     match args.bench {
         Bench::Latency { edges } => latency(edges),
     }

@@ -13,6 +13,8 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 
+use setup::Purpose;
+
 /// Every chore of Orrery.
 #[derive(Parser)]
 #[command(
@@ -39,17 +41,35 @@ enum Chore {
 }
 
 fn main() -> ExitCode {
-    let result = match Cli::parse().chore {
-        Chore::Setup(args) => setup::run(setup::Purpose::Test, &args),
-        Chore::Test(args) => test::run(&args),
-        Chore::Bench(args) => bench::run(&args),
-        Chore::Tidy => tidy::run().map(drop),
-    };
-    match result {
-        Ok(()) => ExitCode::SUCCESS,
+    match run(Cli::parse().chore) {
+        Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");
             ExitCode::FAILURE
         }
     }
+}
+
+fn run(chore: Chore) -> anyhow::Result<ExitCode> {
+    match chore {
+        Chore::Setup(args) => setup::run(Purpose::Test, &args).map(|()| ExitCode::SUCCESS),
+        Chore::Test(args) => test::run(&args).map(|()| ExitCode::SUCCESS),
+        Chore::Bench(args) => in_lab(Purpose::Demo, || bench::run(&args)),
+        Chore::Tidy => tidy::run().map(|_| ExitCode::SUCCESS),
+    }
+}
+
+/// Prepares as whoever we are, so that what is built stays theirs; then does `work` as root.
+fn in_lab(purpose: Purpose, work: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<ExitCode> {
+    setup::prepare(purpose)?;
+    // A recording is played without root.
+    if purpose == Purpose::Replay || sys::is_root() {
+        return work().map(|()| ExitCode::SUCCESS);
+    }
+    let status = sys::self_as_root(std::env::args_os().skip(1))?.status()?;
+    Ok(if status.success() {
+        ExitCode::SUCCESS
+    } else {
+        ExitCode::FAILURE
+    })
 }

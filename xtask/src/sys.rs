@@ -5,6 +5,8 @@ use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
+use anyhow::Context as _;
+
 /// The project's root folder.
 pub(crate) fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
@@ -67,6 +69,33 @@ pub(crate) fn as_root(program: &str) -> Option<Command> {
     let mut command = Command::new(which("sudo")?);
     command.arg(program);
     Some(command)
+}
+
+/// Set for a copy of this program that another one started: everything is set up and built.
+const PREPARED: &str = "ORRERY_PREPARED";
+
+/// Whether the program that started us has set everything up.
+pub(crate) fn is_prepared() -> bool {
+    std::env::var_os(PREPARED).is_some()
+}
+
+/// This program with other arguments, as root; it takes for granted that everything is set up.
+pub(crate) fn self_as_root<I, S>(args: I) -> anyhow::Result<Command>
+where
+    I: IntoIterator<Item = S>,
+    S: AsRef<OsStr>,
+{
+    let program = std::env::current_exe().context("find this program")?;
+    let mut command = as_root("env").context("this needs root, and there is no sudo")?;
+    // sudo clears the environment, so what matters of it is handed on by hand.
+    let path = std::env::var("PATH").unwrap_or_default();
+    command
+        .arg(format!("PATH={path}"))
+        .arg(format!("{PREPARED}=1"))
+        .arg(program)
+        .args(args);
+    command.current_dir(root());
+    Ok(command)
 }
 
 /// The folder for things shared by all clones of one user: `${XDG_DATA_HOME:-~/.local/share}/orrery`.

@@ -48,16 +48,32 @@ pub(crate) fn run(purpose: Purpose, args: &Args) -> anyhow::Result<()> {
     ui::ensure(&mut apt)
 }
 
-/// The programs that the lab runs, built. All in the dev profile: its dependencies are optimised there
-/// already (root `Cargo.toml`), so the agents keep up with the lab's traffic; and `cargo xtask`, demo and tests share
-/// one build. The release profile would compile every dependency a second time, which is minutes of the first
-/// picture on two cores.
-pub(crate) fn build_binaries(purpose: Purpose) -> anyhow::Result<()> {
-    let mut command = sys::cargo();
-    command.args(["build", "-p", "orrery-collector"]);
-    if purpose >= Purpose::Demo {
-        command.args(["-p", "orrery-agent", "-p", "lab"]);
+/// Sets up what `purpose` needs and builds the programs that the lab runs, unless whoever started us did.
+///
+/// All is built in the dev profile: its dependencies are optimised there already (root `Cargo.toml`), so the agents keep
+/// up with the lab's traffic; and `cargo xtask`, demo and tests share one build. The release profile would compile
+/// every dependency a second time, which is minutes of the first picture on two cores.
+pub(crate) fn prepare(purpose: Purpose) -> anyhow::Result<()> {
+    if sys::is_prepared() {
+        return Ok(());
     }
+    run(purpose, &Args::default())?;
+    let mut command = sys::cargo();
+    match purpose {
+        Purpose::Replay => command.args(["build", "--locked", "-p", "orrery-collector"]),
+        Purpose::Demo => command.args([
+            "build",
+            "--locked",
+            "-p",
+            "orrery-collector",
+            "-p",
+            "orrery-agent",
+            "-p",
+            "lab",
+        ]),
+        // With the tests in the same build, features are unified as the test runs will: nothing is built twice.
+        Purpose::Test => command.args(["build", "--locked", "--workspace", "--bins", "--tests"]),
+    };
     step::run("build", "cargo build", &mut command)
 }
 

@@ -72,7 +72,7 @@ struct Row {
 
 /// Sets up and runs the tiers; an error when one of them failed.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    setup::run(Purpose::Test, &setup::Args::default())?;
+    setup::prepare(Purpose::Test)?;
     let mut rows = Vec::new();
     for tier in TIERS {
         if args.tier.is_none_or(|only| only == tier) {
@@ -138,6 +138,8 @@ fn run_tier(tier: Tier) -> (Counts, End) {
         Tier::Ui => watch("lint", setup::npm().args(["run", "lint"]))
             .and_then(|_| watch("ui", setup::npm().arg("test"))),
         Tier::Kernel => rust::kernel(),
+        Tier::E2e if !sys::is_root() => sys::self_as_root(["test", "--tier", "e2e"])
+            .and_then(|mut command| watch("e2e", &mut command)),
         Tier::E2e => e2e::run(),
     };
     match result {
