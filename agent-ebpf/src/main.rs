@@ -1,3 +1,10 @@
-//! BPF programs.
+//! The BPF object. On any other target than BPF this is an empty program, so that the workspace builds anywhere.
+#![cfg_attr(target_arch = "bpf", no_std)]
+#![cfg_attr(target_arch = "bpf", no_main)]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
 
+#[cfg(target_arch = "bpf")]
+mod bpf;
+
+#[cfg(not(target_arch = "bpf"))]
 fn main() {}

@@ -1,1 +1,166 @@
-//! To be written.
+//! One node's user side: what the kernel counted becomes reports to the collector.
+//!
+//! `run` is the only place that spawns tasks and makes channels; everything below it is called.
+
+pub mod admin;
+pub mod clock;
+pub mod config;
+pub mod devices;
+pub mod drain;
+pub mod edge;
+pub mod ledger;
+pub mod session;
+pub mod source;
+pub mod summarise;
+pub mod transport;
+
+use std::{future::Future, time::Duration};
+
+use bytes::Bytes;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep, sleep_until, timeout},
+};
+use tracing::{info, warn};
+
+use crate::{
+    config::Config,
+    drain::{FAST_TICK, Node},
+    ledger::Ledger,
+    source::kernel::{KernelError, trigger::Trigger},
+    transport::{Answer, Client, TransportError},
+};
+
+/// Device changes are looked at this often at the most: a storm of them costs one look each time.
+const DEVICES_GAP: Duration = Duration::from_millis(20);
+/// How long a last report may take when the agent is told to stop.
+const LAST_REPORT: Duration = Duration::from_secs(2);
+
+/// What happened to one posted report.
+struct Posted {
+    outcome: Result<Answer, TransportError>,
+    sent_unix_ns: u64,
+    received_unix_ns: u64,
+    own: Option<(std::net::SocketAddr, std::net::SocketAddr)>,
+}
+
+/// Watches until `shutdown` resolves, then tells the collector the last totals and takes everything off the devices.
+///
+/// # Errors
+/// When it cannot start: no capability, no such device, no socket. Trouble after that is counted and told, not returned.
+pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
+    let ledger = Ledger::default();
+    let mut trigger = Trigger::open()?;
+    let mut node = Node::start(&config, ledger.clone()).await?;
+    let _admin = admin::serve(&config.admin_socket, &ledger)?;
+    info!(node = %config.node, collector = ?config.collector, devices = ledger.devices.get(), "watching");
+
+    // One report at a time: the next one carries newer totals anyway.
+    let (to_post, mut bodies) = mpsc::channel::<Bytes>(1);
+    let (posted, mut outcomes) = mpsc::channel::<Posted>(1);
+    let mut client = Client::new(config.collector.clone());
+    let skew_ns = config.clock_skew_ns;
+    tokio::spawn(async move {
+        while let Some(body) = bodies.recv().await {
+            let unix_ns = || clock::wall(skew_ns).unix_ns(clock::monotonic_ns());
+            let sent_unix_ns = unix_ns();
+            let outcome = client.post(body).await;
+            let answer = Posted { outcome, sent_unix_ns, received_unix_ns: unix_ns(), own: client.own() };
+            if posted.send(answer).await.is_err() {
+                break;
+            }
+        }
+    });
+
+    tokio::pin!(shutdown);
+    let mut in_flight = false;
+    // A new edge came while a report was under way: the next one follows at once.
+    let mut wanted = false;
+    let mut look_at = Instant::now();
+    let mut devices_at: Option<Instant> = None;
+    loop {
+        let mut due = false;
+        tokio::select! {
+            biased;
+            () = &mut shutdown => break,
+            Some(answer) = outcomes.recv() => {
+                in_flight = false;
+                due = settle(&mut node, answer) | std::mem::take(&mut wanted);
+            }
+            () = trigger.changed(), if devices_at.is_none() => devices_at = Some(Instant::now() + DEVICES_GAP),
+            () = sleep_until(devices_at.unwrap_or(look_at)), if devices_at.is_some() => {
+                devices_at = None;
+                survive(node.reconcile().await);
+            }
+            ready = node.event_ready() => match ready {
+                Ok(()) => due = node.take_events() && node.may_flush(),
+                Err(error) => {
+                    warn!(error = &error as &dyn std::error::Error, "event ring unreadable");
+                    sleep(FAST_TICK).await;
+                }
+            },
+            () = sleep_until(look_at) => {
+                look_at = Instant::now() + FAST_TICK;
+                due = node.tick_due();
+            }
+        }
+        if due && in_flight {
+            wanted = true;
+        } else if due {
+            survive(node.drain().await);
+            if let Some(body) = node.report() {
+                in_flight = to_post.try_send(body).is_ok();
+            }
+        }
+    }
+
+    info!("stopping");
+    let last = async {
+        if in_flight && let Some(answer) = outcomes.recv().await {
+            settle(&mut node, answer);
+        }
+        survive(node.drain().await);
+        while let Some(body) = node.report() {
+            if to_post.send(body).await.is_err() {
+                break;
+            }
+            let Some(answer) = outcomes.recv().await else { break };
+            if !settle(&mut node, answer) {
+                break;
+            }
+        }
+    };
+    if timeout(LAST_REPORT, last).await.is_err() {
+        warn!("the last report was not acknowledged in time");
+    }
+    node.detach();
+    Ok(())
+}
+
+/// Takes the collector's answer; says whether there is more to send at once.
+fn settle(node: &mut Node, answer: Posted) -> bool {
+    node.set_own(answer.own);
+    match answer.outcome {
+        Ok(Answer::Ack(ack)) => node.acknowledged(&ack, answer.sent_unix_ns, answer.received_unix_ns),
+        Ok(Answer::Busy(wait)) => {
+            node.busy(wait);
+            false
+        }
+        Ok(Answer::Refused { status, reason }) => {
+            warn!(status = status.as_u16(), reason, "the collector refused a report");
+            node.failed("refused", &reason);
+            false
+        }
+        Err(error) => {
+            node.failed("transport", &format!("{:#}", anyhow::Error::from(error)));
+            false
+        }
+    }
+}
+
+/// Trouble with the kernel in mid-life is said and survived: the next tick tries again.
+fn survive(outcome: Result<(), KernelError>) {
+    if let Err(error) = outcome {
+        warn!(error = format!("{:#}", anyhow::Error::from(error)), "the kernel refused");
+    }
+}

@@ -1,0 +1,49 @@
+//! The ring: what user space should hear of at once, and packets that found no room in the flow map.
+
+use agent_ebpf::{
+    abi::{Event, EventKind, Loss, tcp_state},
+    parse::tcp_flags,
+};
+use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
+
+use super::{loss, maps::EVENTS, tc::Packet};
+
+/// A kind of event in a register: a BPF function takes no enum that the verifier could not check.
+#[derive(Clone, Copy)]
+pub(super) struct What(u32);
+
+impl What {
+    pub(super) const FLOW_NEW: Self = Self(EventKind::FlowNew as u32);
+    pub(super) const TCP_OPEN: Self = Self(EventKind::TcpOpen as u32);
+    pub(super) const TCP_CLOSE: Self = Self(EventKind::TcpClose as u32);
+    pub(super) const TCP_RESET: Self = Self(EventKind::TcpReset as u32);
+    pub(super) const UNMAPPED: Self = Self(EventKind::Unmapped as u32);
+}
+
+/// Puts an event on the ring; says whether it got there. Only what makes an edge, or counts a packet, wakes the agent
+/// at once. Not inlined: each copy would take its event's room on the stack.
+#[inline(never)]
+pub(super) fn tell(what: What, packet: &Packet) -> bool {
+    let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
+        loss::count(Loss::RingFull);
+        return false;
+    };
+    let parsed = &packet.parsed;
+    let role = match parsed.tcp_flags & (tcp_flags::SYN | tcp_flags::ACK) {
+        tcp_flags::SYN => tcp_state::OPENER,
+        0 | tcp_flags::ACK => 0,
+        _ => tcp_state::ACCEPTOR,
+    };
+    entry.write(Event {
+        time_ns: packet.now_ns,
+        key: parsed.key,
+        l3_bytes: parsed.l3_bytes,
+        payload_bytes: parsed.payload_bytes,
+        segments: packet.segments as u16,
+        kind: what.0 as u8,
+        tcp_state: role,
+    });
+    let wakes = what.0 == What::FLOW_NEW.0 || what.0 == What::UNMAPPED.0;
+    entry.submit(if wakes { 0 } else { u64::from(BPF_RB_NO_WAKEUP) });
+    true
+}

@@ -1,0 +1,102 @@
+//! Adding a packet to its flow's totals, and following TCP by what one way of a connection shows.
+
+use core::arch::asm;
+
+use agent_ebpf::{
+    abi::{FlowTotals, tcp_state},
+    parse::tcp_flags,
+};
+
+use super::{
+    events::{self, What},
+    tc::Packet,
+};
+
+/// Adds one packet.
+///
+/// # Safety
+/// `totals` points to an entry of the flow map. Several CPUs may add to it at once, so the counters are added to
+/// atomically; everything else is a plain store whose last writer wins.
+#[inline(always)]
+pub(super) unsafe fn add(totals: *mut FlowTotals, packet: &Packet) {
+    let parsed = &packet.parsed;
+    // SAFETY: the caller's promise.
+    unsafe {
+        (*totals).last_ns = packet.now_ns;
+        if parsed.icmp_error {
+            add_32(&raw mut (*totals).icmp_errors, 1);
+            return;
+        }
+        #[cfg(feature = "sabotage-double")]
+        if packet.now_ns % 10_000 < 2 {
+            add_64(&raw mut (*totals).skbs, 1);
+            add_64(&raw mut (*totals).payload_bytes, u64::from(parsed.payload_bytes));
+        }
+        add_64(&raw mut (*totals).skbs, 1);
+        add_64(&raw mut (*totals).segments, u64::from(packet.segments));
+        add_64(&raw mut (*totals).l3_bytes, u64::from(parsed.l3_bytes));
+        add_64(&raw mut (*totals).payload_bytes, u64::from(parsed.payload_bytes));
+        if parsed.tcp_flags != 0 {
+            follow_tcp(totals, packet);
+        }
+    }
+}
+
+/// SYN, then anything later with ACK is the third packet of the handshake, since only an answered client sends it
+/// (RFC 9293 §3.5). A retransmitted SYN keeps its initial sequence number and is no new attempt.
+#[inline(always)]
+unsafe fn follow_tcp(totals: *mut FlowTotals, packet: &Packet) {
+    let flags = packet.parsed.tcp_flags;
+    let seq = packet.parsed.tcp_seq;
+    // SAFETY: as for `add`.
+    unsafe {
+        let state = (*totals).tcp_state;
+        if flags & tcp_flags::RST != 0 {
+            add_32(&raw mut (*totals).resets, 1);
+            (*totals).tcp_state = state | tcp_state::RESET;
+            events::tell(What::TCP_RESET, packet);
+            return;
+        }
+        if flags & tcp_flags::SYN != 0 {
+            let role = if flags & tcp_flags::ACK == 0 { tcp_state::OPENER } else { tcp_state::ACCEPTOR };
+            if state & role == 0 || (*totals).initial_seq != seq {
+                (*totals).initial_seq = seq;
+                (*totals).tcp_state = role;
+                if role == tcp_state::OPENER {
+                    add_32(&raw mut (*totals).opened, 1);
+                }
+            }
+            return;
+        }
+        let mut next = state;
+        let opening = state & (tcp_state::OPENER | tcp_state::ESTABLISHED) == tcp_state::OPENER;
+        if opening && flags & tcp_flags::ACK != 0 && (seq.wrapping_sub((*totals).initial_seq) as i32) > 0 {
+            next |= tcp_state::ESTABLISHED;
+            add_32(&raw mut (*totals).established, 1);
+            events::tell(What::TCP_OPEN, packet);
+        }
+        if flags & tcp_flags::FIN != 0 && state & tcp_state::FIN == 0 {
+            next |= tcp_state::FIN;
+            add_32(&raw mut (*totals).closed, 1);
+            events::tell(What::TCP_CLOSE, packet);
+        }
+        if next != state {
+            (*totals).tcp_state = next;
+        }
+    }
+}
+
+// BPF can add atomically but not compare and swap, so `core` offers it no `fetch_add`; the instruction itself does
+// (BPF_ATOMIC | BPF_ADD, RFC 9669 §5.3), on every kernel.
+
+#[inline(always)]
+unsafe fn add_64(counter: *mut u64, by: u64) {
+    // SAFETY: the caller's pointer is valid and aligned; the instruction touches nothing else.
+    unsafe { asm!("lock *(u64 *)({counter} + 0) += {by}", counter = in(reg) counter, by = in(reg) by) }
+}
+
+#[inline(always)]
+unsafe fn add_32(counter: *mut u32, by: u32) {
+    // SAFETY: as for `add_64`.
+    unsafe { asm!("lock *(u32 *)({counter} + 0) += {by}", counter = in(reg) counter, by = in(reg) u64::from(by)) }
+}

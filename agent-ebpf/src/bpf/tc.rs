@@ -1,0 +1,137 @@
+//! The tc programs: one body, the direction is an argument. They watch and let pass, whatever happens inside.
+
+use agent_ebpf::{
+    abi::{Direction, DirectionTotals, FlowTotals, LinkType, Loss},
+    parse::{Parsed, Skip, parse},
+};
+use aya_ebpf::{
+    bindings::{BPF_NOEXIST, TC_ACT_UNSPEC},
+    helpers::bpf_ktime_get_ns,
+    macros::classifier,
+    programs::TcContext,
+};
+
+use super::{
+    events::{self, What},
+    flow, fragments, loss,
+    maps::{DEVICES, FLOWS, SCRATCH},
+    skb::{Copied, HEAD_BYTES, Linear},
+};
+
+/// What the pod sent, at the host's end of its veth.
+#[classifier]
+pub(super) fn tc_ingress(ctx: TcContext) -> i32 {
+    watch(&ctx, Direction::Ingress)
+}
+
+/// What goes to the pod, at the host's end of its veth.
+#[classifier]
+pub(super) fn tc_egress(ctx: TcContext) -> i32 {
+    watch(&ctx, Direction::Egress)
+}
+
+/// One packet's working memory.
+#[repr(C)]
+pub(super) struct Scratch {
+    packet: Packet,
+    head: [u8; HEAD_BYTES],
+}
+
+/// A packet that is being counted.
+#[repr(C)]
+pub(super) struct Packet {
+    pub(super) parsed: Parsed,
+    pub(super) segments: u32,
+    pub(super) now_ns: u64,
+}
+
+/// The next program in the chain decides, always: `TC_ACT_UNSPEC` is `TCX_NEXT`.
+#[inline(always)]
+fn watch(ctx: &TcContext, direction: Direction) -> i32 {
+    count(ctx, direction);
+    TC_ACT_UNSPEC
+}
+
+#[inline(always)]
+fn count(ctx: &TcContext, direction: Direction) {
+    // SAFETY: the context is valid for the whole run of the program.
+    let (ifindex, gso_segs) = unsafe { ((*ctx.skb.skb).ifindex, (*ctx.skb.skb).gso_segs) };
+    let (Some(device), Some(scratch)) = (DEVICES.get_ptr_mut(ifindex), SCRATCH.get_ptr_mut(0)) else {
+        return loss::count(Loss::UnknownDevice);
+    };
+    // SAFETY: both values are this CPU's own, and tc programs of one CPU do not interrupt each other.
+    let (device, scratch) = unsafe { (&mut *device, &mut *scratch) };
+    let link = if device.link_type == LinkType::RawIp as u8 { LinkType::RawIp } else { LinkType::Ethernet };
+    let [ingress, egress] = &mut device.directions;
+    let totals = match direction {
+        Direction::Ingress => ingress,
+        Direction::Egress => egress,
+    };
+    totals.skbs += 1;
+    totals.bytes += u64::from(ctx.len());
+
+    let packet = &mut scratch.packet;
+    let outcome = match parse(&Linear(ctx), link, &mut packet.parsed) {
+        // Perhaps only not in one piece.
+        Err(Skip::Malformed) if ctx.data_end() - ctx.data() < ctx.len() as usize => {
+            match Copied::new(ctx, &mut scratch.head) {
+                Some(copy) => parse(&copy, link, &mut packet.parsed),
+                None => Err(Skip::Malformed),
+            }
+        }
+        outcome => outcome,
+    };
+    match outcome {
+        Ok(()) => {
+            packet.parsed.key.ifindex = ifindex;
+            packet.parsed.key.direction = direction as u8;
+            packet.segments = gso_segs.max(1);
+            // SAFETY: no arguments, no memory.
+            packet.now_ns = unsafe { bpf_ktime_get_ns() };
+            fragments::join(&mut packet.parsed);
+            add(packet, totals);
+        }
+        Err(Skip::LinkControl) => totals.link_control += 1,
+        Err(Skip::Malformed) => totals.malformed += 1,
+        Err(Skip::HeaderDepth) => {
+            totals.malformed += 1;
+            loss::count(Loss::HeaderDepth);
+        }
+    }
+}
+
+/// Adds a packet to its flow; where the flow map is full, the packet goes through the ring.
+#[inline(always)]
+fn add(packet: &mut Packet, device: &mut DirectionTotals) {
+    #[cfg(feature = "sabotage-skip")]
+    if packet.now_ns % 10_000 < 2 {
+        return;
+    }
+    #[cfg(feature = "sabotage-sides")]
+    {
+        packet.parsed.key.direction ^= 1;
+    }
+    let key = &packet.parsed.key;
+    let entry = match FLOWS.get_ptr_mut(key) {
+        Some(entry) => Some(entry),
+        None => {
+            let fresh = FlowTotals { first_ns: packet.now_ns, last_ns: packet.now_ns, ..FlowTotals::default() };
+            // Another CPU may have made the entry meanwhile: then this fails, and its entry is found below.
+            let made = FLOWS.insert(key, &fresh, u64::from(BPF_NOEXIST)).is_ok();
+            if made {
+                events::tell(What::FLOW_NEW, packet);
+            }
+            FLOWS.get_ptr_mut(key)
+        }
+    };
+    match entry {
+        // SAFETY: entries of a preallocated hash stay mapped while the program runs.
+        Some(totals) => unsafe { flow::add(totals, packet) },
+        None => {
+            if !events::tell(What::UNMAPPED, packet) {
+                loss::count(Loss::MapFull);
+                device.lost += 1;
+            }
+        }
+    }
+}

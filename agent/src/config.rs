@@ -1,0 +1,238 @@
+//! The command line: what was typed ([`Args`]) and what it means ([`Config`]).
+
+use std::{net::IpAddr, path::PathBuf, time::Duration};
+
+use clap::Parser;
+use globset::{Glob, GlobSet, GlobSetBuilder};
+
+/// Watches what the pods of this node say to each other and tells the collector.
+#[derive(Debug, Clone, Parser)]
+#[command(name = "orrery-agent", version)]
+pub struct Args {
+    /// Name of this node, as the cluster knows it.
+    #[arg(long, env = "ORRERY_NODE", value_name = "NAME")]
+    pub node: Option<String>,
+
+    /// Where reports go: `http://HOST:PORT` or `unix:PATH`.
+    #[arg(long, env = "ORRERY_COLLECTOR", value_name = "URL", default_value = "http://127.0.0.1:7381")]
+    pub collector: String,
+
+    /// Unix socket for health and metrics.
+    #[arg(long, env = "ORRERY_ADMIN_SOCKET", value_name = "PATH", default_value = "/run/orrery/agent.sock")]
+    pub admin_socket: PathBuf,
+
+    /// Devices to watch, by glob; without it, every device whose peer is in another network namespace and that is not
+    /// an uplink. May be repeated.
+    #[arg(long, env = "ORRERY_DEVICES", value_name = "GLOB", value_delimiter = ',')]
+    pub devices: Vec<String>,
+
+    /// Edges held at once; what comes after counts into `other`.
+    #[arg(long, env = "ORRERY_MAX_EDGES", value_name = "N", default_value_t = 65_536)]
+    pub max_edges: usize,
+
+    /// Flows the kernel side holds at once; what comes after goes through the event ring.
+    #[arg(long, env = "ORRERY_MAX_FLOWS", value_name = "N", default_value_t = agent_ebpf::abi::MAX_FLOWS)]
+    pub max_flows: u32,
+
+    /// An edge without traffic for this long leaves the table.
+    #[arg(long, env = "ORRERY_RETIRE_AFTER", value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration)]
+    pub retire_after: Duration,
+
+    /// Log filter, such as `info` or `agent=debug`.
+    #[arg(long, env = "ORRERY_LOG", value_name = "FILTER", default_value = "info")]
+    pub log: String,
+
+    /// Shifts this agent's wall clock, to try what a wrong one does: `500ms` or `-500ms`.
+    #[arg(long, hide = true, allow_hyphen_values = true, value_name = "DURATION", default_value = "0s")]
+    pub clock_skew: String,
+
+    /// Loads the eBPF programs from a file instead of those built in.
+    #[arg(long, hide = true, value_name = "FILE")]
+    pub ebpf_object: Option<PathBuf>,
+}
+
+/// Where reports go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Collector {
+    /// A host name or address, and a port.
+    Tcp {
+        /// Name or address.
+        host: String,
+        /// Port.
+        port: u16,
+    },
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+/// What the command line means.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Name of this node.
+    pub node: String,
+    /// Where reports go.
+    pub collector: Collector,
+    /// Socket for health and metrics.
+    pub admin_socket: PathBuf,
+    /// Devices to watch; `None` for the rule.
+    pub devices: Option<GlobSet>,
+    /// Devices asked for by their very name: they must be there at the start.
+    pub named_devices: Vec<String>,
+    /// Edges held at once.
+    pub max_edges: usize,
+    /// Flows the kernel side holds at once.
+    pub max_flows: u32,
+    /// When a silent edge retires.
+    pub retire_after: Duration,
+    /// Log filter.
+    pub log: String,
+    /// Nanoseconds added to the wall clock.
+    pub clock_skew_ns: i64,
+    /// Programs from a file.
+    pub ebpf_object: Option<PathBuf>,
+}
+
+/// What is wrong with the command line.
+#[derive(Debug, thiserror::Error)]
+pub enum ConfigError {
+    /// No name, or one that cannot be a node's.
+    #[error("node name missing or not 1 to 253 bytes; hint: --node NAME, as `kubectl get nodes` shows it")]
+    Node,
+    /// Neither form of address.
+    #[error("collector address not understood: {given}; hint: http://HOST:PORT or unix:PATH")]
+    Collector {
+        /// What was typed.
+        given: String,
+    },
+    /// A glob that is none.
+    #[error("device glob not understood: {given}")]
+    Glob {
+        /// What was typed.
+        given: String,
+        /// Why.
+        #[source]
+        source: globset::Error,
+    },
+    /// A number out of range.
+    #[error("{option} out of range: {given}; hint: {hint}")]
+    Range {
+        /// The option.
+        option: &'static str,
+        /// What was typed.
+        given: String,
+        /// What goes.
+        hint: &'static str,
+    },
+}
+
+impl TryFrom<Args> for Config {
+    type Error = ConfigError;
+
+    fn try_from(args: Args) -> Result<Self, ConfigError> {
+        let node = args.node.filter(|node| (1..=wire::codec::MAX_NODE_NAME_BYTES).contains(&node.len()));
+        let (devices, named_devices) = device_globs(&args.devices)?;
+        if !(1..=wire::codec::MAX_EDGES).contains(&args.max_edges) {
+            return Err(ConfigError::Range {
+                option: "--max-edges",
+                given: args.max_edges.to_string(),
+                hint: "1 to 65536",
+            });
+        }
+        if !(64..=4_194_304).contains(&args.max_flows) {
+            return Err(ConfigError::Range {
+                option: "--max-flows",
+                given: args.max_flows.to_string(),
+                hint: "64 to 4194304",
+            });
+        }
+        Ok(Self {
+            node: node.ok_or(ConfigError::Node)?,
+            collector: collector(&args.collector)?,
+            admin_socket: args.admin_socket,
+            devices,
+            named_devices,
+            max_edges: args.max_edges,
+            max_flows: args.max_flows,
+            retire_after: args.retire_after,
+            log: args.log,
+            clock_skew_ns: skew(&args.clock_skew)?,
+            ebpf_object: args.ebpf_object,
+        })
+    }
+}
+
+fn collector(given: &str) -> Result<Collector, ConfigError> {
+    let wrong = || ConfigError::Collector { given: given.to_owned() };
+    if let Some(path) = given.strip_prefix("unix:") {
+        return if path.is_empty() { Err(wrong()) } else { Ok(Collector::Unix(PathBuf::from(path))) };
+    }
+    let authority = given.strip_prefix("http://").ok_or_else(wrong)?.trim_end_matches('/');
+    let authority: http::uri::Authority = authority.parse().map_err(|_| wrong())?;
+    let host = authority.host().trim_matches(['[', ']']).to_owned();
+    let port = authority.port_u16().unwrap_or(7381);
+    if host.is_empty() || (host.contains(':') && host.parse::<IpAddr>().is_err()) {
+        return Err(wrong());
+    }
+    Ok(Collector::Tcp { host, port })
+}
+
+fn device_globs(given: &[String]) -> Result<(Option<GlobSet>, Vec<String>), ConfigError> {
+    if given.is_empty() {
+        return Ok((None, Vec::new()));
+    }
+    let wrong = |given: &str| {
+        let given = given.to_owned();
+        move |source| ConfigError::Glob { given, source }
+    };
+    let mut set = GlobSetBuilder::new();
+    for pattern in given {
+        set.add(Glob::new(pattern).map_err(wrong(pattern))?);
+    }
+    let named = given.iter().filter(|pattern| !pattern.contains(['*', '?', '[', '{'])).cloned().collect();
+    Ok((Some(set.build().map_err(wrong(&given.join(",")))?), named))
+}
+
+fn skew(given: &str) -> Result<i64, ConfigError> {
+    let wrong = || ConfigError::Range {
+        option: "--clock-skew",
+        given: given.to_owned(),
+        hint: "a duration such as 500ms or -500ms",
+    };
+    let (sign, length) = given.strip_prefix('-').map_or((1, given), |length| (-1, length));
+    let nanos = humantime::parse_duration(length).map_err(|_| wrong())?.as_nanos();
+    Ok(sign * i64::try_from(nanos).map_err(|_| wrong())?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Args, Collector, Config};
+    use clap::Parser as _;
+
+    fn parse(arguments: &[&str]) -> Result<Config, String> {
+        let args = Args::try_parse_from([&["orrery-agent"], arguments].concat()).map_err(|error| error.to_string())?;
+        Config::try_from(args).map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn collectors() {
+        let collector = |given| parse(&["--node", "n", "--collector", given]).map(|config| config.collector);
+        assert_eq!(collector("unix:/run/x"), Ok(Collector::Unix("/run/x".into())));
+        assert_eq!(collector("http://c:1"), Ok(Collector::Tcp { host: "c".into(), port: 1 }));
+        assert_eq!(collector("http://c"), Ok(Collector::Tcp { host: "c".into(), port: 7381 }));
+        assert_eq!(collector("http://[::1]:9"), Ok(Collector::Tcp { host: "::1".into(), port: 9 }));
+        for wrong in ["", "c:1", "https://c", "unix:", "http://", "http://a b"] {
+            assert!(collector(wrong).is_err_and(|error| error.contains("hint: ")), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn names_ranges_and_skew() {
+        assert!(parse(&[]).is_err_and(|error| error.contains("--node NAME")));
+        assert!(parse(&["--node", "n", "--max-edges", "0"]).is_err());
+        assert!(parse(&["--node", "n", "--devices", "a["]).is_err());
+        let config = parse(&["--node", "n", "--clock-skew", "-500ms", "--devices", "lxc*,eth7"]).expect("valid");
+        assert_eq!(config.clock_skew_ns, -500_000_000);
+        assert_eq!(config.named_devices, ["eth7"]);
+        assert!(config.devices.is_some_and(|globs| globs.is_match("lxc12") && !globs.is_match("eth0")));
+    }
+}

@@ -1,0 +1,224 @@
+//! Devices: which face a pod, and the account of what each carried. Pure: what the kernel said comes in as values.
+
+use std::collections::{BTreeMap, HashSet};
+
+use agent_ebpf::abi::{DirectionTotals, LinkType};
+use globset::GlobSet;
+use wire::v1::{Device as WireDevice, DeviceCounters, Tier};
+
+/// What the kernel counted on a device, one way, in whole buffers.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Carried {
+    /// Socket buffers.
+    pub skbs: u64,
+    /// Bytes, link header included.
+    pub bytes: u64,
+}
+
+/// A device as rtnetlink describes it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Link {
+    /// Interface index.
+    pub ifindex: u32,
+    /// Name.
+    pub name: String,
+    /// What its frames begin with; `None` where our parser does not follow.
+    pub link_type: Option<LinkType>,
+    /// Its peer is in another network namespace.
+    pub peer_elsewhere: bool,
+    /// Administratively up.
+    pub up: bool,
+    /// `stats64` from the pod (ingress) and to the pod (egress).
+    pub carried: [Carried; 2],
+}
+
+/// What is known of the node itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct NodeFacts {
+    /// Devices that a default route leaves by, or that hold an address of the node's on a shared subnet.
+    pub uplinks: HashSet<u32>,
+}
+
+/// Whether a device's other end is a pod. Globs, where given, decide alone.
+#[must_use]
+pub fn pod_facing(link: &Link, facts: &NodeFacts, globs: Option<&GlobSet>) -> bool {
+    if link.link_type.is_none() {
+        return false;
+    }
+    match globs {
+        Some(globs) => globs.is_match(&link.name),
+        None => link.peer_elsewhere && !facts.uplinks.contains(&link.ifindex),
+    }
+}
+
+/// A device we watch, or would.
+#[derive(Debug, Clone)]
+pub struct Device {
+    /// Name when it was found.
+    pub name: String,
+    /// Interface index.
+    pub ifindex: u32,
+    /// Unique in the epoch; grows.
+    pub incarnation: u64,
+    /// Why it is unwatched; `None` where our programs are on it.
+    pub blind_spot: Option<String>,
+    /// When the programs were attached, Unix nanoseconds.
+    pub covered_since_unix_ns: u64,
+    /// The kernel took it away; this is when, in monotonic nanoseconds.
+    pub gone_ns: Option<u64>,
+    /// What it had carried when the programs were attached; `None` until that could be read at a quiet moment.
+    gap: Option<[Carried; 2]>,
+    /// Seen and carried at the last quiet moment.
+    sample: Option<[(DirectionTotals, Carried); 2]>,
+    /// What our programs saw when last asked; kept for a device that is gone.
+    latest: [DirectionTotals; 2],
+}
+
+/// How long a gone device is remembered, so that its last flows find its name: longer than a flow may idle.
+pub const GONE_FOR_NS: u64 = 60_000_000_000;
+
+/// All devices of this epoch that are not forgotten yet, by interface index.
+#[derive(Debug, Default)]
+pub struct Devices {
+    by_ifindex: BTreeMap<u32, Device>,
+    /// Gone ones whose index may have been given away.
+    gone: Vec<Device>,
+    last_incarnation: u64,
+}
+
+impl Devices {
+    /// Enters a device, attached or refused; a namesake on the same index is gone then.
+    pub fn add(&mut self, link: &Link, covered_since_unix_ns: u64, blind_spot: Option<String>) -> u64 {
+        self.last_incarnation += 1;
+        let device = Device {
+            name: link.name.clone(),
+            ifindex: link.ifindex,
+            incarnation: self.last_incarnation,
+            blind_spot,
+            covered_since_unix_ns,
+            gone_ns: None,
+            gap: None,
+            sample: None,
+            latest: [DirectionTotals::default(); 2],
+        };
+        if let Some(old) = self.by_ifindex.insert(link.ifindex, device) {
+            self.gone.push(old);
+        }
+        self.last_incarnation
+    }
+
+    /// Marks a device gone.
+    pub fn remove(&mut self, ifindex: u32, now_ns: u64) {
+        if let Some(device) = self.by_ifindex.get_mut(&ifindex) {
+            device.gone_ns.get_or_insert(now_ns);
+        }
+    }
+
+    /// Forgets devices that have been gone long enough for all to have been told.
+    pub fn forget(&mut self, now_ns: u64) {
+        let keep = |device: &Device| device.gone_ns.is_none_or(|gone| now_ns.saturating_sub(gone) < GONE_FOR_NS);
+        self.by_ifindex.retain(|_, device| keep(device));
+        self.gone.retain(keep);
+    }
+
+    /// The device at this index, if it is there.
+    #[must_use]
+    pub fn present(&self, ifindex: u32) -> Option<&Device> {
+        self.by_ifindex.get(&ifindex).filter(|device| device.gone_ns.is_none())
+    }
+
+    /// Indexes of the devices our programs are on.
+    pub fn watched(&self) -> impl Iterator<Item = u32> + '_ {
+        self.iter_present().filter(|device| device.blind_spot.is_none()).map(|device| device.ifindex)
+    }
+
+    /// Devices that are there.
+    pub fn iter_present(&self) -> impl Iterator<Item = &Device> {
+        self.by_ifindex.values().filter(|device| device.gone_ns.is_none())
+    }
+
+    /// The incarnation that flows of this index belong to; 0 if there never was one.
+    #[must_use]
+    pub fn incarnation(&self, ifindex: u32) -> u64 {
+        self.by_ifindex.get(&ifindex).map_or(0, |device| device.incarnation)
+    }
+
+    /// Notes what our programs saw.
+    pub fn saw(&mut self, ifindex: u32, seen: [DirectionTotals; 2]) {
+        if let Some(device) = self.by_ifindex.get_mut(&ifindex) {
+            device.latest = seen;
+        }
+    }
+
+    /// Notes a quiet moment: `before` and `after` are what our programs saw on either side of reading `carried`. Says
+    /// whether it was quiet. The first quiet moment also tells what had passed before we came.
+    pub fn settle(
+        &mut self,
+        ifindex: u32,
+        before: [DirectionTotals; 2],
+        carried: [Carried; 2],
+        after: [DirectionTotals; 2],
+    ) -> bool {
+        let Some(device) = self.by_ifindex.get_mut(&ifindex) else {
+            return false;
+        };
+        device.latest = after;
+        if before != after {
+            return false;
+        }
+        let pairs = [(after[0], carried[0]), (after[1], carried[1])];
+        device.gap.get_or_insert_with(|| {
+            pairs.map(|(seen, carried)| Carried {
+                skbs: carried.skbs.saturating_sub(seen.skbs),
+                bytes: carried.bytes.saturating_sub(seen.bytes),
+            })
+        });
+        device.sample = Some(pairs);
+        true
+    }
+
+    /// Whether this device's account has never been read at a quiet moment.
+    #[must_use]
+    pub fn unsettled(&self, ifindex: u32) -> bool {
+        self.by_ifindex.get(&ifindex).is_some_and(|device| device.sample.is_none() && device.blind_spot.is_none())
+    }
+
+    /// All devices, for a report.
+    #[must_use]
+    pub fn report(&self) -> Vec<WireDevice> {
+        self.gone.iter().chain(self.by_ifindex.values()).map(Device::report).collect()
+    }
+}
+
+impl Device {
+    fn report(&self) -> WireDevice {
+        let gap = self.gap.unwrap_or_default();
+        let unsettled = self.gap.is_none() && self.blind_spot.is_none();
+        let counters = |way: usize| {
+            // Where no quiet moment was found, what was seen is told without a `carried` to hold it against.
+            let (seen, carried) = self.sample.map_or((self.latest[way], Carried::default()), |sample| sample[way]);
+            DeviceCounters {
+                seen_skbs: seen.skbs,
+                seen_bytes: seen.bytes,
+                attach_gap_skbs: gap[way].skbs,
+                attach_gap_bytes: gap[way].bytes,
+                carried_skbs: carried.skbs,
+                carried_bytes: carried.bytes,
+                link_control_skbs: self.latest[way].link_control,
+                malformed_skbs: self.latest[way].malformed,
+            }
+        };
+        WireDevice {
+            name: self.name.clone(),
+            ifindex: self.ifindex,
+            incarnation: self.incarnation,
+            tier: if self.blind_spot.is_none() { Tier::Tcx } else { Tier::Unwatched }.into(),
+            blind_spot: self.blind_spot.clone().unwrap_or_default(),
+            ingress: Some(counters(0)),
+            egress: Some(counters(1)),
+            covered_since_unix_ns: self.covered_since_unix_ns,
+            gone: self.gone_ns.is_some(),
+            unsettled,
+        }
+    }
+}

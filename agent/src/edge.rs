@@ -1,0 +1,218 @@
+//! An edge as one side of it adds up: identity, cumulative totals, and who is the client. Pure.
+
+use std::net::{IpAddr, Ipv6Addr};
+
+use agent_ebpf::{
+    abi::{Direction, FlowKey, FlowTotals, tcp_state},
+    parse::protocol,
+};
+use wire::v1::{Counters, Edge as WireEdge, Side};
+
+/// The lowest port that Linux gives to clients by itself (`net.ipv4.ip_local_port_range`).
+pub const FIRST_EPHEMERAL_PORT: u16 = 32_768;
+
+/// From the monotonic clock, which the kernel side stamps with, to Unix time.
+#[derive(Debug, Clone, Copy)]
+pub struct WallClock {
+    /// Unix time minus monotonic time, nanoseconds.
+    pub offset_ns: i64,
+}
+
+impl WallClock {
+    /// Unix nanoseconds of a monotonic instant.
+    #[must_use]
+    pub fn unix_ns(self, monotonic_ns: u64) -> u64 {
+        monotonic_ns.saturating_add_signed(self.offset_ns)
+    }
+}
+
+/// What an edge is keyed by, beside the incarnation.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct EdgeId {
+    /// Who opened, IPv4 mapped.
+    pub client: [u8; 16],
+    /// Who serves.
+    pub server: [u8; 16],
+    /// 0 where the protocol has none.
+    pub server_port: u16,
+    /// IANA protocol number.
+    pub protocol: u8,
+    /// The local endpoint is the server.
+    pub server_side: bool,
+    /// Incarnation of the local endpoint's device.
+    pub device: u64,
+}
+
+/// Who opened a flow's connection, and how that is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Orientation {
+    /// The flow runs from the client to the server.
+    pub forward: bool,
+    /// No SYN told; the rule did.
+    pub guessed: bool,
+}
+
+/// What a flow's own packets say about who opened: a SYN, or an ICMP echo request's type in a port.
+#[must_use]
+pub fn known_orientation(key: &FlowKey, state: u8) -> Option<Orientation> {
+    let known = |forward| Some(Orientation { forward, guessed: false });
+    if state & tcp_state::OPENER != 0 {
+        return known(true);
+    }
+    if state & tcp_state::ACCEPTOR != 0 {
+        return known(false);
+    }
+    // Whoever sent the echo request is the client.
+    if matches!(key.protocol, protocol::ICMP | protocol::ICMPV6) && key.source_port != key.destination_port {
+        return known(key.destination_port != 0);
+    }
+    None
+}
+
+/// The rule from a packet alone, the same on every node: the lower port serves, a tie goes to the lower address.
+#[must_use]
+pub fn guessed_orientation(key: &FlowKey) -> Orientation {
+    let forward = (key.destination_port, key.destination) < (key.source_port, key.source);
+    Orientation { forward, guessed: true }
+}
+
+/// The edge that a flow belongs to.
+#[must_use]
+pub fn edge_id(key: &FlowKey, orientation: Orientation, device: u64) -> EdgeId {
+    let (client, server, server_port) = if orientation.forward {
+        (key.source, key.destination, key.destination_port)
+    } else {
+        (key.destination, key.source, key.source_port)
+    };
+    // What the pod sent comes in at the host's end: the pod is the source.
+    let local_is_source = key.direction == Direction::Ingress as u8;
+    let server_side = local_is_source != orientation.forward;
+    EdgeId { client, server, server_port, protocol: key.protocol, server_side, device }
+}
+
+/// One edge's totals since it entered the table.
+#[derive(Debug, Clone, Default)]
+pub struct Edge {
+    /// The sequence number at which it entered.
+    pub incarnation: u64,
+    /// Client to server.
+    pub forward: Counters,
+    /// Server to client.
+    pub reverse: Counters,
+    /// Connection attempts, completed handshakes, connections that the client finished, RSTs, ICMP errors.
+    pub opened: u64,
+    /// Completed handshakes.
+    pub established: u64,
+    /// FINs from the client.
+    pub closed: u64,
+    /// RST segments, both ways.
+    pub resets: u64,
+    /// ICMP errors that quote this edge's packets.
+    pub icmp_errors: u64,
+    /// The rule told who opened.
+    pub guessed: bool,
+    /// The agent's own reports.
+    pub own: bool,
+    /// Unix nanoseconds.
+    pub first_seen_unix_ns: u64,
+    /// Unix nanoseconds of the last packet from the client; 0 for none.
+    pub forward_last_unix_ns: u64,
+    /// Unix nanoseconds of the last packet from the server; 0 for none.
+    pub reverse_last_unix_ns: u64,
+    /// Monotonic nanoseconds of the last change.
+    pub active_ns: u64,
+    /// Flows that add to it.
+    pub flows: u32,
+    /// Changed since the last report was made.
+    pub pending: bool,
+    /// The report that told the last change.
+    pub told_seq: u64,
+}
+
+impl Edge {
+    /// Adds what a flow grew by.
+    pub fn add(&mut self, forward: bool, delta: &FlowTotals, now_ns: u64, clock: WallClock) {
+        let last_unix_ns = clock.unix_ns(delta.last_ns);
+        let (way, last) = if forward {
+            (&mut self.forward, &mut self.forward_last_unix_ns)
+        } else {
+            (&mut self.reverse, &mut self.reverse_last_unix_ns)
+        };
+        way.skbs += delta.skbs;
+        way.segments += delta.segments;
+        way.l3_bytes += delta.l3_bytes;
+        way.payload_bytes += delta.payload_bytes;
+        if delta.skbs > 0 {
+            *last = (*last).max(last_unix_ns);
+        }
+        if forward {
+            self.opened += u64::from(delta.opened);
+            self.established += u64::from(delta.established);
+            self.closed += u64::from(delta.closed);
+        }
+        self.resets += u64::from(delta.resets);
+        self.icmp_errors += u64::from(delta.icmp_errors);
+        self.active_ns = now_ns;
+        self.pending = true;
+    }
+
+    /// The edge as it goes into a report.
+    #[must_use]
+    pub fn report(&self, id: &EdgeId, is_final: bool) -> WireEdge {
+        WireEdge {
+            client: address_bytes(id.client),
+            server: address_bytes(id.server),
+            server_port: u32::from(id.server_port),
+            protocol: u32::from(id.protocol),
+            side: if id.server_side { Side::Server } else { Side::Client }.into(),
+            device: id.device,
+            incarnation: self.incarnation,
+            r#final: is_final,
+            guessed: self.guessed,
+            own: self.own,
+            forward: Some(self.forward),
+            reverse: Some(self.reverse),
+            opened: self.opened,
+            established: self.established,
+            closed: self.closed,
+            resets: self.resets,
+            icmp_errors: self.icmp_errors,
+            first_seen_unix_ns: self.first_seen_unix_ns,
+            forward_last_unix_ns: self.forward_last_unix_ns,
+            reverse_last_unix_ns: self.reverse_last_unix_ns,
+        }
+    }
+}
+
+/// What a flow grew by between two readings of the same entry; the whole of it if the entry is a new one.
+#[must_use]
+pub fn growth(now: &FlowTotals, before: &FlowTotals) -> FlowTotals {
+    if now.first_ns != before.first_ns {
+        return *now;
+    }
+    FlowTotals {
+        skbs: now.skbs.saturating_sub(before.skbs),
+        segments: now.segments.saturating_sub(before.segments),
+        l3_bytes: now.l3_bytes.saturating_sub(before.l3_bytes),
+        payload_bytes: now.payload_bytes.saturating_sub(before.payload_bytes),
+        opened: now.opened.saturating_sub(before.opened),
+        established: now.established.saturating_sub(before.established),
+        closed: now.closed.saturating_sub(before.closed),
+        resets: now.resets.saturating_sub(before.resets),
+        icmp_errors: now.icmp_errors.saturating_sub(before.icmp_errors),
+        ..*now
+    }
+}
+
+/// Whether a growth holds anything.
+#[must_use]
+pub fn grew(delta: &FlowTotals) -> bool {
+    delta.skbs != 0 || delta.icmp_errors != 0
+}
+
+fn address_bytes(address: [u8; 16]) -> Vec<u8> {
+    match Ipv6Addr::from(address).to_canonical() {
+        IpAddr::V4(v4) => v4.octets().to_vec(),
+        IpAddr::V6(v6) => v6.octets().to_vec(),
+    }
+}

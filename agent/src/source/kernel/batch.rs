@@ -1,0 +1,156 @@
+//! Reading a whole hash map in a few system calls. `aya` has no batch API; a call per element is six times dearer.
+
+use std::{
+    io,
+    os::fd::{AsRawFd as _, BorrowedFd},
+};
+
+use agent_ebpf::abi::{FlowKey, FlowTotals};
+use zerocopy::{FromZeros as _, IntoBytes as _};
+
+// Command numbers of bpf(2), include/uapi/linux/bpf.h: enum bpf_cmd.
+const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
+const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
+const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_long = 21;
+const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
+
+/// Entries asked for in one call.
+const CHUNK: usize = 4_096;
+
+/// `union bpf_attr`, the `batch` member.
+#[repr(C)]
+#[derive(Default)]
+struct BatchAttr {
+    in_batch: u64,
+    out_batch: u64,
+    keys: u64,
+    values: u64,
+    count: u32,
+    map_fd: u32,
+    elem_flags: u64,
+    flags: u64,
+}
+
+/// `union bpf_attr`, the member for single elements.
+#[repr(C)]
+#[derive(Default)]
+struct ElementAttr {
+    map_fd: u32,
+    padding: u32,
+    key: u64,
+    value: u64,
+    flags: u64,
+}
+
+/// Reused buffers for reading the flow map.
+pub struct Batch {
+    keys: Vec<FlowKey>,
+    values: Vec<FlowTotals>,
+}
+
+impl Default for Batch {
+    fn default() -> Self {
+        Self { keys: vec![FlowKey::new_zeroed(); CHUNK], values: vec![FlowTotals::new_zeroed(); CHUNK] }
+    }
+}
+
+impl Batch {
+    /// Reads every entry of `map` and hands each to `entry`.
+    ///
+    /// # Errors
+    /// What the kernel answered, when it refused.
+    pub fn read(&mut self, map: BorrowedFd<'_>, mut entry: impl FnMut(&FlowKey, &FlowTotals)) -> io::Result<()> {
+        // For a hash, the kernel keeps the next bucket's number in these four bytes.
+        let mut position = 0_u32;
+        let mut first = true;
+        loop {
+            let mut next = 0_u32;
+            let mut attr = BatchAttr {
+                in_batch: if first { 0 } else { &raw const position as u64 },
+                out_batch: &raw mut next as u64,
+                keys: self.keys.as_mut_ptr() as u64,
+                values: self.values.as_mut_ptr() as u64,
+                count: u32::try_from(self.keys.len()).unwrap_or(u32::MAX),
+                map_fd: raw(map),
+                ..BatchAttr::default()
+            };
+            // SAFETY: all pointers in the attribute live until the call returns, and the buffers hold `count` elements
+            // of the map's key and value sizes, which both sides take from the same definition.
+            let outcome = unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut attr) };
+            let end = match outcome {
+                Ok(()) => false,
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
+                // A bucket holds more than the buffers: grow and ask again.
+                Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
+                    self.grow();
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
+            let count = (attr.count as usize).min(self.keys.len());
+            for (key, value) in self.keys[..count].iter().zip(&self.values[..count]) {
+                entry(key, value);
+            }
+            if end {
+                return Ok(());
+            }
+            position = next;
+            first = false;
+        }
+    }
+
+    fn grow(&mut self) {
+        let longer = self.keys.len() * 2;
+        self.keys.resize(longer, FlowKey::new_zeroed());
+        self.values.resize(longer, FlowTotals::new_zeroed());
+    }
+}
+
+/// Removes an entry and gives its last value; `None` if it was not there.
+///
+/// # Errors
+/// What the kernel answered, when it refused.
+pub fn take(map: BorrowedFd<'_>, key: &FlowKey) -> io::Result<Option<FlowTotals>> {
+    let mut totals = FlowTotals::new_zeroed();
+    match element(BPF_MAP_LOOKUP_AND_DELETE_ELEM, map, key, Some(&mut totals)) {
+        // Hashes have this command from 5.14 on.
+        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP | 524)) => {
+            match element(BPF_MAP_LOOKUP_ELEM, map, key, Some(&mut totals))
+                .and_then(|()| element(BPF_MAP_DELETE_ELEM, map, key, None))
+            {
+                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+                outcome => outcome.map(|()| Some(totals)),
+            }
+        }
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        outcome => outcome.map(|()| Some(totals)),
+    }
+}
+
+fn element(
+    command: libc::c_long,
+    map: BorrowedFd<'_>,
+    key: &FlowKey,
+    value: Option<&mut FlowTotals>,
+) -> io::Result<()> {
+    let mut attr = ElementAttr {
+        map_fd: raw(map),
+        key: key.as_bytes().as_ptr() as u64,
+        value: value.map_or(0, |value| value.as_mut_bytes().as_mut_ptr() as u64),
+        ..ElementAttr::default()
+    };
+    // SAFETY: key and value live until the call returns and have the map's sizes.
+    unsafe { bpf(command, &mut attr) }
+}
+
+fn raw(map: BorrowedFd<'_>) -> u32 {
+    map.as_raw_fd().cast_unsigned()
+}
+
+/// # Safety
+/// `attr` is the attribute that `command` takes, and the pointers in it are valid for it.
+unsafe fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<()> {
+    // SAFETY: the caller's promise; the size is the attribute's own, and the kernel takes the rest as zero.
+    let outcome = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
+    if outcome < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}

@@ -1,0 +1,210 @@
+//! The loaded object: programs, maps, the ring, and the links that hold our programs on devices.
+
+use std::{
+    collections::HashMap,
+    fs,
+    os::fd::AsFd as _,
+    path::Path,
+};
+
+use agent_ebpf::abi::{DeviceTotals, DirectionTotals, Event, FlowKey, FlowTotals, LinkType, Loss, maps, programs};
+use aya::{
+    Ebpf, EbpfLoader, Pod, include_bytes_aligned,
+    maps::{Map, MapData, PerCpuArray, PerCpuHashMap, PerCpuValues, RingBuf},
+    programs::{
+        LinkOrder, ProgramError, SchedClassifier, TcAttachType,
+        tc::{SchedClassifierLinkId, TcAttachOptions},
+    },
+};
+use tokio::io::unix::AsyncFd;
+use zerocopy::FromBytes as _;
+
+use super::{
+    KernelError,
+    batch::{self, Batch},
+};
+
+static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/agent-ebpf-programs"));
+
+/// `aya` wants its own marker on what it copies; the type itself is `zerocopy`'s.
+#[repr(transparent)]
+#[derive(Clone, Copy)]
+struct Plain(DeviceTotals);
+// SAFETY: any bytes are a DeviceTotals, it has no padding (zerocopy derives check both).
+unsafe impl Pod for Plain {}
+
+/// The kernel side, loaded.
+pub struct Kernel {
+    ebpf: Ebpf,
+    flows: MapData,
+    devices: PerCpuHashMap<MapData, u32, Plain>,
+    losses: PerCpuArray<MapData, u64>,
+    ring: AsyncFd<RingBuf<MapData>>,
+    batch: Batch,
+    links: HashMap<u32, Vec<(&'static str, SchedClassifierLinkId)>>,
+    cpus: usize,
+}
+
+impl Kernel {
+    /// Loads the programs and makes the maps; attaches nothing yet.
+    ///
+    /// # Errors
+    /// When the kernel refuses, most often for want of capabilities.
+    pub fn load(max_flows: u32, object: Option<&Path>) -> Result<Self, KernelError> {
+        let from_file = object
+            .map(|path| {
+                fs::read(path).map_err(|source| KernelError::ReadObject { path: path.display().to_string(), source })
+            })
+            .transpose()?;
+        let bytes = from_file.as_deref().unwrap_or(OBJECT);
+        if bytes.is_empty() {
+            return Err(KernelError::EmptyObject);
+        }
+        let mut ebpf = EbpfLoader::new()
+            .map_max_entries(maps::FLOWS, max_flows)
+            .load(bytes)
+            .map_err(|error| KernelError::Load(Box::new(error)))?;
+        for program in [programs::INGRESS, programs::EGRESS] {
+            classifier(&mut ebpf, program)?
+                .load()
+                .map_err(|source| KernelError::Program { program, source: Box::new(source) })?;
+        }
+        let mut take = |name| ebpf.take_map(name).ok_or(KernelError::Missing { name });
+        let (flows, devices, losses, ring) =
+            (take(maps::FLOWS)?, take(maps::DEVICES)?, take(maps::LOSSES)?, take(maps::EVENTS)?);
+        // Read in batches of our own, so only its descriptor is wanted.
+        let Map::HashMap(flows) = flows else { return Err(KernelError::Missing { name: maps::FLOWS }) };
+        let wrong = |name| move |source| KernelError::Map { name, source: Box::new(source) };
+        let ring = RingBuf::try_from(ring).map_err(wrong(maps::EVENTS))?;
+        Ok(Self {
+            flows,
+            devices: PerCpuHashMap::try_from(devices).map_err(wrong(maps::DEVICES))?,
+            losses: PerCpuArray::try_from(losses).map_err(wrong(maps::LOSSES))?,
+            // SAFETY: the ring owns its descriptor and gives the same one for as long as it lives.
+            ring: unsafe { AsyncFd::register(ring) }.map_err(|error| KernelError::Ring(error.into()))?,
+            batch: Batch::default(),
+            links: HashMap::new(),
+            cpus: aya::util::nr_cpus().map_err(|(_, error)| KernelError::Ring(error))?,
+            ebpf,
+        })
+    }
+
+    /// Puts both programs at the head of a device's TCX chains, or none.
+    ///
+    /// # Errors
+    /// What the kernel answered; the device is then as it was.
+    pub fn attach(&mut self, ifindex: u32, name: &str, link_type: LinkType) -> Result<(), KernelError> {
+        let fresh = DeviceTotals { link_type: link_type as u8, ..DeviceTotals::default() };
+        let map_error = |source| KernelError::Map { name: maps::DEVICES, source: Box::new(source) };
+        let values = PerCpuValues::try_from(vec![Plain(fresh); self.cpus])
+            .map_err(|source| map_error(aya::maps::MapError::from(source)))?;
+        self.devices.insert(ifindex, values, 0).map_err(map_error)?;
+        let ways = [(programs::INGRESS, TcAttachType::Ingress), (programs::EGRESS, TcAttachType::Egress)];
+        for (program, way) in ways {
+            // Never aya's plain attach: that lands last, behind programs that redirect.
+            let options = TcAttachOptions::TcxOrder(LinkOrder::first());
+            let outcome = classifier(&mut self.ebpf, program)
+                .and_then(|classifier| classifier.attach_with_options(name, way, options).map_err(refused(program)));
+            match outcome {
+                Ok(link) => self.links.entry(ifindex).or_default().push((program, link)),
+                Err(error) => {
+                    self.detach(ifindex);
+                    return Err(error);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Takes our programs off a device, and its totals out of the map. A device that is gone took them with it.
+    pub fn detach(&mut self, ifindex: u32) {
+        for (program, link) in self.links.remove(&ifindex).unwrap_or_default() {
+            if let Ok(classifier) = classifier(&mut self.ebpf, program) {
+                // The link is gone where the device is.
+                let _ = classifier.detach(link);
+            }
+        }
+        let _ = self.devices.remove(&ifindex);
+    }
+
+    /// A device's totals since it was attached, by direction; all CPUs added up.
+    #[must_use]
+    pub fn device(&self, ifindex: u32) -> Option<[DirectionTotals; 2]> {
+        let values = self.devices.get(&ifindex, 0).ok()?;
+        let mut sums = [DirectionTotals::default(); 2];
+        for Plain(value) in values.iter() {
+            for (sum, one) in sums.iter_mut().zip(value.directions) {
+                sum.skbs += one.skbs;
+                sum.bytes += one.bytes;
+                sum.link_control += one.link_control;
+                sum.malformed += one.malformed;
+                sum.lost += one.lost;
+            }
+        }
+        Some(sums)
+    }
+
+    /// Reads every live flow's totals.
+    ///
+    /// # Errors
+    /// What the kernel answered, when it refused.
+    pub fn flows(&mut self, entry: impl FnMut(&FlowKey, &FlowTotals)) -> Result<(), KernelError> {
+        self.batch.read(self.flows.fd().as_fd(), entry).map_err(KernelError::Batch)
+    }
+
+    /// Removes a flow that has ended and gives its final totals.
+    ///
+    /// # Errors
+    /// What the kernel answered, when it refused.
+    pub fn take_flow(&self, key: &FlowKey) -> Result<Option<FlowTotals>, KernelError> {
+        batch::take(self.flows.fd().as_fd(), key).map_err(KernelError::Batch)
+    }
+
+    /// Lost telemetry since the object was loaded, by cause; all CPUs added up.
+    ///
+    /// # Errors
+    /// When the map cannot be read.
+    pub fn losses(&self) -> Result<[u64; Loss::COUNT as usize], KernelError> {
+        let mut sums = [0; Loss::COUNT as usize];
+        for (cause, sum) in (0..Loss::COUNT).zip(sums.iter_mut()) {
+            let values = self
+                .losses
+                .get(&cause, 0)
+                .map_err(|source| KernelError::Map { name: maps::LOSSES, source: Box::new(source) })?;
+            *sum = values.iter().sum();
+        }
+        Ok(sums)
+    }
+
+    /// Waits until the ring has something.
+    ///
+    /// # Errors
+    /// When the descriptor can no longer be polled.
+    pub async fn event_ready(&mut self) -> Result<(), KernelError> {
+        self.ring.readable_mut().await.map_err(KernelError::Ring)?.clear_ready();
+        Ok(())
+    }
+
+    /// Empties the ring, at most `limit` events at a time.
+    pub fn events(&mut self, limit: usize, mut event: impl FnMut(&Event)) -> usize {
+        let ring = self.ring.get_mut();
+        let mut count = 0;
+        while count < limit
+            && let Some(item) = ring.next()
+        {
+            if let Ok((record, _)) = Event::read_from_prefix(&item) {
+                event(&record);
+            }
+            count += 1;
+        }
+        count
+    }
+}
+
+fn classifier<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut SchedClassifier, KernelError> {
+    ebpf.program_mut(name).and_then(|program| program.try_into().ok()).ok_or(KernelError::Missing { name })
+}
+
+fn refused(program: &'static str) -> impl Fn(ProgramError) -> KernelError {
+    move |source| KernelError::Program { program, source: Box::new(source) }
+}

@@ -1,0 +1,3 @@
+//! Where flows come from: the kernel, behind one door.
+
+pub mod kernel;

@@ -1,0 +1,421 @@
+//! Flows fold into edges: a bounded table of cumulative totals. Pure; `now` is an argument.
+//!
+//! The table is also the agent's only buffer: a collector that is away costs no more memory than the table has.
+
+use std::{
+    collections::{HashMap, HashSet},
+    net::{IpAddr, SocketAddr},
+};
+
+use agent_ebpf::abi::{Event, FlowKey, FlowTotals, tcp_state};
+use wire::v1::{Counters, Edge as WireEdge};
+
+use crate::edge::{
+    Edge, EdgeId, FIRST_EPHEMERAL_PORT, Orientation, WallClock, edge_id, grew, growth, guessed_orientation,
+    known_orientation,
+};
+
+/// High server ports told apart for one pair of endpoints; what comes after folds under port 0.
+pub const MAX_HIGH_PORTS: u32 = 64;
+/// A closed flow's entry is removed after this long without a packet.
+pub const CLOSED_AFTER_NS: u64 = 5_000_000_000;
+/// Any flow's entry is removed after this long without a packet.
+pub const IDLE_AFTER_NS: u64 = 30_000_000_000;
+
+/// How large and how long-lived the table is.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// Edges at the most, retiring ones included.
+    pub max_edges: usize,
+    /// An edge without traffic for this long retires, nanoseconds.
+    pub retire_after_ns: u64,
+}
+
+/// When something is folded, and by what clock.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// Monotonic nanoseconds.
+    pub now_ns: u64,
+    /// To Unix time.
+    pub clock: WallClock,
+    /// The sequence number of the report that comes next.
+    pub next_seq: u64,
+}
+
+/// Where a flow's counts go.
+#[derive(Debug, Clone, Copy)]
+enum Target {
+    Edge(EdgeId),
+    Other,
+}
+
+#[derive(Debug, Clone, Copy)]
+struct Flow {
+    counted: FlowTotals,
+    target: Target,
+    orientation: Orientation,
+}
+
+/// What a fold found.
+#[derive(Debug, Default)]
+pub struct Folded {
+    /// Something other than our own reports moved.
+    pub active: bool,
+    /// Flows that have ended: to be taken from the kernel and handed to [`Table::finish`].
+    pub ended: Vec<FlowKey>,
+    /// Edges that entered the table, but for our own reports'.
+    pub edges_new: u32,
+}
+
+/// The table.
+#[derive(Debug)]
+pub struct Table {
+    limits: Limits,
+    edges: HashMap<EdgeId, Edge>,
+    /// Final totals that no acknowledgement covers yet.
+    retiring: Vec<(EdgeId, Edge)>,
+    flows: HashMap<FlowKey, Flow>,
+    high_ports: HashMap<([u8; 16], [u8; 16], u8, u64), u32>,
+    own: HashSet<(SocketAddr, SocketAddr)>,
+    other: Counters,
+    refused: u64,
+    /// Buffers folded by device index and direction: held against what the device's program counted.
+    folded: HashMap<(u32, u8), u64>,
+}
+
+impl Table {
+    /// An empty table.
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            edges: HashMap::new(),
+            retiring: Vec::new(),
+            flows: HashMap::new(),
+            high_ports: HashMap::new(),
+            own: HashSet::new(),
+            other: Counters::default(),
+            refused: 0,
+            folded: HashMap::new(),
+        }
+    }
+
+    /// Buffers of a device that were folded, by direction.
+    #[must_use]
+    pub fn folded(&self, ifindex: u32) -> [u64; 2] {
+        [0, 1].map(|direction| self.folded.get(&(ifindex, direction)).copied().unwrap_or(0))
+    }
+
+    /// Forgets the sums of a device that is gone.
+    pub fn forget_device(&mut self, ifindex: u32) {
+        self.folded.retain(|(index, _), _| *index != ifindex);
+    }
+
+    /// Edges held, retiring ones included.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.edges.len() + self.retiring.len()
+    }
+
+    /// Whether no edge is held.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// What new flows counted while the table was full.
+    #[must_use]
+    pub fn other(&self) -> Counters {
+        self.other
+    }
+
+    /// Flows that found the table full.
+    #[must_use]
+    pub fn refused(&self) -> u64 {
+        self.refused
+    }
+
+    /// Names the connection that the agent's own reports take: (our end, the collector's).
+    pub fn set_own(&mut self, own: Option<(SocketAddr, SocketAddr)>) {
+        self.own = own.into_iter().collect();
+    }
+
+    /// Folds current readings of flows. `device` gives the incarnation behind an interface index.
+    pub fn fold(
+        &mut self,
+        readings: &[(FlowKey, FlowTotals)],
+        moment: Moment,
+        device: impl Fn(u32) -> u64,
+    ) -> Folded {
+        let mut folded = Folded::default();
+        // Flows that know who opened come first, so that the other way of the same connection need not guess.
+        for (key, totals) in readings {
+            if !self.flows.contains_key(key)
+                && let Some(orientation) = known_orientation(key, totals.tcp_state)
+            {
+                self.enter(key, orientation, moment, &device, &mut folded);
+            }
+        }
+        for (key, totals) in readings {
+            if !self.flows.contains_key(key) {
+                let orientation = self.orientation_of_new(key);
+                self.enter(key, orientation, moment, &device, &mut folded);
+            }
+            self.read(key, totals, moment, &device, &mut folded);
+            let idle_ns = moment.now_ns.saturating_sub(totals.last_ns);
+            let closed = totals.tcp_state & (tcp_state::FIN | tcp_state::RESET) != 0;
+            if idle_ns > IDLE_AFTER_NS || (closed && idle_ns > CLOSED_AFTER_NS) {
+                folded.ended.push(*key);
+            }
+        }
+        folded
+    }
+
+    /// Folds a packet that found no room in the flow map.
+    pub fn fold_unmapped(&mut self, event: &Event, moment: Moment, device: impl Fn(u32) -> u64) -> Folded {
+        let mut folded = Folded::default();
+        let key = &event.key;
+        let orientation =
+            known_orientation(key, event.tcp_state).unwrap_or_else(|| self.orientation_of_new(key));
+        let delta = FlowTotals {
+            skbs: 1,
+            segments: u64::from(event.segments),
+            l3_bytes: u64::from(event.l3_bytes),
+            payload_bytes: u64::from(event.payload_bytes),
+            last_ns: event.time_ns,
+            ..FlowTotals::default()
+        };
+        *self.folded.entry((key.ifindex, key.direction)).or_default() += 1;
+        let target = self.target(key, orientation, event.time_ns, moment, &device, &mut folded);
+        self.add(target, orientation.forward, &delta, moment, &mut folded);
+        folded
+    }
+
+    /// Takes a flow's final totals, or its last known ones, and forgets the flow.
+    pub fn finish(
+        &mut self,
+        key: &FlowKey,
+        last: Option<&FlowTotals>,
+        moment: Moment,
+        device: impl Fn(u32) -> u64,
+    ) -> Folded {
+        let mut folded = Folded::default();
+        if let Some(totals) = last {
+            self.read(key, totals, moment, &device, &mut folded);
+        }
+        if let Some(Flow { target: Target::Edge(id), .. }) = self.flows.remove(key)
+            && let Some(edge) = self.edges.get_mut(&id)
+        {
+            edge.flows = edge.flows.saturating_sub(1);
+        }
+        folded
+    }
+
+    /// Retires edges that have been silent for long enough and that no flow adds to.
+    pub fn retire(&mut self, now_ns: u64) {
+        let silent = |edge: &Edge| {
+            edge.flows == 0 && now_ns.saturating_sub(edge.active_ns) >= self.limits.retire_after_ns
+        };
+        let ids: Vec<_> = self.edges.iter().filter(|(_, edge)| silent(edge)).map(|(id, _)| *id).collect();
+        for id in ids {
+            if let Some(mut edge) = self.edges.remove(&id) {
+                self.release_high_port(&id);
+                edge.pending = true;
+                self.retiring.push((id, edge));
+            }
+        }
+    }
+
+    /// The edges for report `seq`: all when `full`, else those whose last change no acknowledgement covers.
+    pub fn report(&mut self, seq: u64, acked_seq: u64, full: bool) -> Vec<WireEdge> {
+        let mut rows = Vec::new();
+        let live = self.edges.iter_mut().map(|(id, edge)| (*id, edge, false));
+        let retiring = self.retiring.iter_mut().map(|(id, edge)| (*id, edge, true));
+        for (id, edge, is_final) in live.chain(retiring) {
+            if edge.pending {
+                edge.pending = false;
+                edge.told_seq = seq;
+            }
+            if full {
+                edge.told_seq = seq;
+            }
+            if edge.told_seq > acked_seq {
+                rows.push(edge.report(&id, is_final));
+            }
+        }
+        rows
+    }
+
+    /// The collector has everything up to `seq`: final totals it has need not be kept.
+    pub fn acknowledge(&mut self, seq: u64) {
+        self.retiring.retain(|(_, edge)| edge.pending || edge.told_seq > seq);
+    }
+
+    fn orientation_of_new(&self, key: &FlowKey) -> Orientation {
+        self.flows
+            .get(&key.reversed())
+            .map(|flow| Orientation { forward: !flow.orientation.forward, ..flow.orientation })
+            .unwrap_or_else(|| guessed_orientation(key))
+    }
+
+    fn enter(
+        &mut self,
+        key: &FlowKey,
+        orientation: Orientation,
+        moment: Moment,
+        device: &impl Fn(u32) -> u64,
+        folded: &mut Folded,
+    ) {
+        let target = self.target(key, orientation, moment.now_ns, moment, device, folded);
+        match target {
+            Target::Edge(id) => {
+                if let Some(edge) = self.edges.get_mut(&id) {
+                    edge.flows += 1;
+                }
+            }
+            Target::Other => self.refused += 1,
+        }
+        let counted = FlowTotals::default();
+        self.flows.insert(*key, Flow { counted, target, orientation });
+    }
+
+    fn read(
+        &mut self,
+        key: &FlowKey,
+        totals: &FlowTotals,
+        moment: Moment,
+        device: &impl Fn(u32) -> u64,
+        folded: &mut Folded,
+    ) {
+        let Some(flow) = self.flows.get_mut(key) else { return };
+        let delta = growth(totals, &flow.counted);
+        if !grew(&delta) {
+            return;
+        }
+        flow.counted = *totals;
+        *self.folded.entry((key.ifindex, key.direction)).or_default() += delta.skbs + u64::from(delta.icmp_errors);
+        // A SYN on a connection that had been guessed the other way round: what comes from now on is known.
+        if let Some(known) = known_orientation(key, totals.tcp_state)
+            && known.forward != flow.orientation.forward
+        {
+            let old = flow.target;
+            let flow_orientation = known;
+            if let Target::Edge(id) = old
+                && let Some(edge) = self.edges.get_mut(&id)
+            {
+                edge.flows = edge.flows.saturating_sub(1);
+            }
+            self.enter(key, flow_orientation, moment, device, folded);
+            if let Some(flow) = self.flows.get_mut(key) {
+                flow.counted = *totals;
+            }
+        }
+        let Some(flow) = self.flows.get(key).copied() else { return };
+        let target = match flow.target {
+            // The edge retired while its flow slept on: it starts again.
+            Target::Edge(id) if !self.edges.contains_key(&id) => {
+                let target = self.target(key, flow.orientation, totals.last_ns, moment, device, folded);
+                if let Target::Edge(id) = target
+                    && let Some(edge) = self.edges.get_mut(&id)
+                {
+                    edge.flows += 1;
+                }
+                target
+            }
+            target => target,
+        };
+        if let Target::Edge(id) = target
+            && let Some(edge) = self.edges.get_mut(&id)
+        {
+            let first = moment.clock.unix_ns(delta.first_ns);
+            if edge.first_seen_unix_ns == 0 || first < edge.first_seen_unix_ns {
+                edge.first_seen_unix_ns = first;
+            }
+        }
+        if let Some(flow) = self.flows.get_mut(key) {
+            flow.target = target;
+        }
+        self.add(target, flow.orientation.forward, &delta, moment, folded);
+    }
+
+    fn add(&mut self, target: Target, forward: bool, delta: &FlowTotals, moment: Moment, folded: &mut Folded) {
+        let edge = match target {
+            Target::Edge(id) => self.edges.get_mut(&id),
+            Target::Other => None,
+        };
+        match edge {
+            Some(edge) => {
+                edge.add(forward, delta, moment.now_ns, moment.clock);
+                folded.active |= !edge.own;
+            }
+            None => {
+                self.other.skbs += delta.skbs;
+                self.other.segments += delta.segments;
+                self.other.l3_bytes += delta.l3_bytes;
+                self.other.payload_bytes += delta.payload_bytes;
+                folded.active = true;
+            }
+        }
+    }
+
+    /// The edge for a flow, made if there is room.
+    fn target(
+        &mut self,
+        key: &FlowKey,
+        orientation: Orientation,
+        first_ns: u64,
+        moment: Moment,
+        device: &impl Fn(u32) -> u64,
+        folded: &mut Folded,
+    ) -> Target {
+        let mut id = edge_id(key, orientation, device(key.ifindex));
+        if self.edges.contains_key(&id) {
+            return Target::Edge(id);
+        }
+        let high = orientation.guessed && id.server_port >= FIRST_EPHEMERAL_PORT;
+        let pair = (id.client, id.server, id.protocol, id.device);
+        if high && self.high_ports.get(&pair).is_some_and(|ports| *ports >= MAX_HIGH_PORTS) {
+            id.server_port = 0;
+            if self.edges.contains_key(&id) {
+                return Target::Edge(id);
+            }
+        }
+        if self.len() >= self.limits.max_edges {
+            return Target::Other;
+        }
+        if high && id.server_port != 0 {
+            *self.high_ports.entry(pair).or_default() += 1;
+        }
+        let edge = Edge {
+            incarnation: moment.next_seq,
+            guessed: orientation.guessed,
+            own: self.is_own(key),
+            first_seen_unix_ns: moment.clock.unix_ns(first_ns),
+            active_ns: moment.now_ns,
+            pending: true,
+            ..Edge::default()
+        };
+        folded.edges_new += u32::from(!edge.own);
+        self.edges.insert(id, edge);
+        Target::Edge(id)
+    }
+
+    fn release_high_port(&mut self, id: &EdgeId) {
+        let pair = (id.client, id.server, id.protocol, id.device);
+        if id.server_port >= FIRST_EPHEMERAL_PORT
+            && let Some(ports) = self.high_ports.get_mut(&pair)
+        {
+            *ports = ports.saturating_sub(1);
+            if *ports == 0 {
+                self.high_ports.remove(&pair);
+            }
+        }
+    }
+
+    fn is_own(&self, key: &FlowKey) -> bool {
+        let end = |address: [u8; 16], port| SocketAddr::new(IpAddr::from(address).to_canonical(), port);
+        let source = end(key.source, key.source_port);
+        let destination = end(key.destination, key.destination_port);
+        self.own.contains(&(source, destination)) || self.own.contains(&(destination, source))
+    }
+}
