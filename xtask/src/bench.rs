@@ -50,21 +50,14 @@ fn latency(edges: u16) -> anyhow::Result<()> {
     let collector = lab.start_collector(&CollectorOptions::default())?;
     let agents = lab.start_agents(&AgentOptions::default())?;
     let (client, server) = (lab.pod("p1-0")?, lab.pod("p2-0")?);
-    let sender = client
-        .netns()
-        .run(|| UdpSocket::bind((client.v4(), 0)))?
-        .context("bind the sender")?;
+    let sender = client.netns().run(|| UdpSocket::bind((client.v4(), 0)))?.context("bind the sender")?;
 
     let (found, events) = sync_channel(1024);
     let stream = collector.events("pod", None)?;
     std::thread::spawn(move || follow(stream, &found));
     first_event(&events)?;
 
-    println!(
-        "latency: {edges} new edges, from {} to {}",
-        client.v4(),
-        server.v4()
-    );
+    println!("latency: {edges} new edges, from {} to {}", client.v4(), server.v4());
     let mut receivers = VecDeque::with_capacity(OPEN_RECEIVERS);
     let mut times = Vec::with_capacity(usize::from(edges));
     let mut missed = 0_u32;
@@ -73,16 +66,9 @@ fn latency(edges: u16) -> anyhow::Result<()> {
         if receivers.len() == OPEN_RECEIVERS {
             receivers.pop_front();
         }
-        receivers.push_back(
-            server
-                .netns()
-                .run(|| UdpSocket::bind(to))?
-                .context("bind a receiver")?,
-        );
+        receivers.push_back(server.netns().run(|| UdpSocket::bind(to))?.context("bind a receiver")?);
         let sent = Instant::now();
-        sender
-            .send_to(b"first", to)
-            .context("send the first packet")?;
+        sender.send_to(b"first", to).context("send the first packet")?;
         match wait_for(&events, to.port(), sent)? {
             Some(time) => times.push(time),
             None => missed += 1,
@@ -105,18 +91,11 @@ fn follow(mut stream: Events, found: &SyncSender<(Instant, String)>) {
 
 /// The snapshot comes first: from then on the stream is open.
 fn first_event(events: &Receiver<(Instant, String)>) -> anyhow::Result<()> {
-    events
-        .recv_timeout(MISSED_AFTER)
-        .map(drop)
-        .context("the stream sent no snapshot")
+    events.recv_timeout(MISSED_AFTER).map(drop).context("the stream sent no snapshot")
 }
 
 /// How long it took until an event named the edge to `port`; `None` when none did in time.
-fn wait_for(
-    events: &Receiver<(Instant, String)>,
-    port: u16,
-    sent: Instant,
-) -> anyhow::Result<Option<Duration>> {
+fn wait_for(events: &Receiver<(Instant, String)>, port: u16, sent: Instant) -> anyhow::Result<Option<Duration>> {
     let named = format!(":{port}/udp\"");
     loop {
         let left = MISSED_AFTER.saturating_sub(sent.elapsed());
@@ -139,17 +118,8 @@ fn pause(number: u16) -> Duration {
 }
 
 fn verdict(sorted: &[Duration], missed: u32) -> anyhow::Result<()> {
-    let read = |path: &str| {
-        std::fs::read_to_string(path)
-            .unwrap_or_default()
-            .trim()
-            .to_owned()
-    };
-    println!(
-        "kernel {}  load {}  dev profile",
-        read("/proc/sys/kernel/osrelease"),
-        read("/proc/loadavg")
-    );
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    println!("kernel {}  load {}  dev profile", read("/proc/sys/kernel/osrelease"), read("/proc/loadavg"));
     if sorted.is_empty() {
         bail!("none of {missed} edges came");
     }
@@ -162,10 +132,7 @@ fn verdict(sorted: &[Duration], missed: u32) -> anyhow::Result<()> {
         sorted.len()
     );
     if missed > 0 {
-        bail!(
-            "{missed} edges were not on the stream within {} s",
-            MISSED_AFTER.as_secs()
-        );
+        bail!("{missed} edges were not on the stream within {} s", MISSED_AFTER.as_secs());
     }
     if p50 > MOST_MEDIAN {
         bail!("p50 is above {} ms", MOST_MEDIAN.as_millis());
@@ -203,11 +170,7 @@ mod tests {
     #[test]
     fn pauses_stay_below_the_bound_on_immediate_reports_and_differ() {
         let pauses: Vec<_> = (0..500).map(pause).collect();
-        assert!(
-            pauses
-                .iter()
-                .all(|pause| *pause >= Duration::from_millis(50))
-        );
+        assert!(pauses.iter().all(|pause| *pause >= Duration::from_millis(50)));
         assert!(pauses.windows(2).any(|pair| pair[0] != pair[1]));
     }
 }

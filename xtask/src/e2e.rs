@@ -22,10 +22,7 @@ pub(crate) fn run() -> anyhow::Result<Counts> {
     let mut demo = Demo::start()?;
     let url = demo.url()?;
     println!("e2e: the demo is at {url}");
-    let result = watch(
-        "e2e",
-        setup::npm().args(["run", "e2e"]).env("ORRERY_URL", &url),
-    );
+    let result = watch("e2e", setup::npm().args(["run", "e2e"]).env("ORRERY_URL", &url));
     demo.stop()?;
     let counts = result?;
     if counts.total() == 0 {
@@ -67,10 +64,7 @@ impl Demo {
         let deadline = Instant::now() + READY_WITHIN;
         loop {
             let left = deadline.saturating_duration_since(Instant::now());
-            let line = self
-                .lines
-                .recv_timeout(left)
-                .context("the demo printed no URL")?;
+            let line = self.lines.recv_timeout(left).context("the demo printed no URL")?;
             if let Some(url) = find_url(&line) {
                 return Ok(url);
             }
@@ -86,10 +80,7 @@ impl Demo {
         match self.ended()? {
             Some(status) if status.success() => Ok(()),
             Some(status) => bail!("the demo ended with {status}"),
-            None => bail!(
-                "the demo did not end within {} s of Ctrl-C",
-                GONE_WITHIN.as_secs()
-            ),
+            None => bail!("the demo did not end within {} s of Ctrl-C", GONE_WITHIN.as_secs()),
         }
     }
 
@@ -106,10 +97,7 @@ impl Demo {
     }
 
     fn interrupt(&self) -> anyhow::Result<()> {
-        let status = Command::new("kill")
-            .args(["-INT", &self.child.id().to_string()])
-            .status()
-            .context("run kill")?;
+        let status = Command::new("kill").args(["-INT", &self.child.id().to_string()]).status().context("run kill")?;
         if !status.success() {
             bail!("kill ended with {status}");
         }
@@ -140,14 +128,8 @@ mod tests {
 
     #[test]
     fn the_url_is_found_in_a_line() {
-        assert_eq!(
-            find_url("  open  http://127.0.0.1:7380/  now").as_deref(),
-            Some("http://127.0.0.1:7380")
-        );
-        assert_eq!(
-            find_url("http://127.0.0.1:7381").as_deref(),
-            Some("http://127.0.0.1:7381")
-        );
+        assert_eq!(find_url("  open  http://127.0.0.1:7380/  now").as_deref(), Some("http://127.0.0.1:7380"));
+        assert_eq!(find_url("http://127.0.0.1:7381").as_deref(), Some("http://127.0.0.1:7381"));
         assert_eq!(find_url("ssh -L 7380:127.0.0.1:7380 host"), None);
     }
 }

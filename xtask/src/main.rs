@@ -17,12 +17,7 @@ use setup::Purpose;
 
 /// Every chore of Orrery.
 #[derive(Parser)]
-#[command(
-    name = "cargo xtask",
-    bin_name = "cargo xtask",
-    version,
-    max_term_width = 100
-)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask", version, max_term_width = 100)]
 struct Cli {
     #[command(subcommand)]
     chore: Chore,
@@ -67,9 +62,5 @@ fn in_lab(purpose: Purpose, work: impl FnOnce() -> anyhow::Result<()>) -> anyhow
         return work().map(|()| ExitCode::SUCCESS);
     }
     let status = sys::self_as_root(std::env::args_os().skip(1))?.status()?;
-    Ok(if status.success() {
-        ExitCode::SUCCESS
-    } else {
-        ExitCode::FAILURE
-    })
+    Ok(if status.success() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

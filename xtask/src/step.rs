@@ -30,43 +30,27 @@ pub(crate) fn run(topic: &str, label: &str, command: &mut Command) -> anyhow::Re
     let log = File::create(&path).with_context(|| format!("create {}", path.display()))?;
     command
         .stdin(std::process::Stdio::null())
-        .stderr(
-            log.try_clone()
-                .context("share the log between stdout and stderr")?,
-        )
+        .stderr(log.try_clone().context("share the log between stdout and stderr")?)
         .stdout(log);
     let program = command.get_program().to_string_lossy().into_owned();
-    let mut child = command
-        .spawn()
-        .with_context(|| format!("start {program} ({label})"))?;
+    let mut child = command.spawn().with_context(|| format!("start {program} ({label})"))?;
 
     let bar = Bar::new(topic, label);
     let started = Instant::now();
     let mut said = started;
     loop {
-        if let Some(status) = child
-            .try_wait()
-            .with_context(|| format!("wait for {program}"))?
-        {
+        if let Some(status) = child.try_wait().with_context(|| format!("wait for {program}"))? {
             bar.finish(started.elapsed());
             if status.success() {
                 return Ok(());
             }
             eprintln!("{}", tail(&path, TAIL_LINES).join("\n"));
-            bail!(
-                "{label} failed ({status})\nhint: its whole output is in {}",
-                path.display()
-            );
+            bail!("{label} failed ({status})\nhint: its whole output is in {}", path.display());
         }
         if started.elapsed() > LIMIT {
             child.kill().with_context(|| format!("end {program}"))?;
-            child
-                .wait()
-                .with_context(|| format!("wait for {program}"))?;
-            bail!(
-                "{label} took more than {} minutes and was ended",
-                LIMIT.as_secs() / 60
-            );
+            child.wait().with_context(|| format!("wait for {program}"))?;
+            bail!("{label} took more than {} minutes and was ended", LIMIT.as_secs() / 60);
         }
         let newest = tail(&path, 1).pop().unwrap_or_default();
         bar.tick(&newest);
@@ -147,16 +131,8 @@ fn tail(path: &Path, lines: usize) -> Vec<String> {
 
 /// A label as a file name.
 fn slug(label: &str) -> String {
-    let dashed: String = label
-        .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() {
-                c.to_ascii_lowercase()
-            } else {
-                '-'
-            }
-        })
-        .collect();
+    let dashed: String =
+        label.chars().map(|c| if c.is_ascii_alphanumeric() { c.to_ascii_lowercase() } else { '-' }).collect();
     dashed.trim_matches('-').chars().take(48).collect()
 }
 

@@ -9,9 +9,7 @@ use anyhow::Context as _;
 
 /// The project's root folder.
 pub(crate) fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR"))
-        .parent()
-        .expect("xtask lives in a folder of the project's root")
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().expect("xtask lives in a folder of the project's root")
 }
 
 /// Where xtask keeps logs, stamps and unpacked tools: below `target/`, so that `cargo clean` forgets them too.
@@ -41,9 +39,7 @@ where
         .stderr(Stdio::null())
         .output()
         .ok()?;
-    out.status
-        .success()
-        .then(|| String::from_utf8_lossy(&out.stdout).trim().to_owned())
+    out.status.success().then(|| String::from_utf8_lossy(&out.stdout).trim().to_owned())
 }
 
 /// A cargo command in the project's root.
@@ -89,22 +85,14 @@ where
     let mut command = as_root("env").context("this needs root, and there is no sudo")?;
     // sudo clears the environment, so what matters of it is handed on by hand.
     let path = std::env::var("PATH").unwrap_or_default();
-    command
-        .arg(format!("PATH={path}"))
-        .arg(format!("{PREPARED}=1"))
-        .arg(program)
-        .args(args);
+    command.arg(format!("PATH={path}")).arg(format!("{PREPARED}=1")).arg(program).args(args);
     command.current_dir(root());
     Ok(command)
 }
 
 /// The folder for things shared by all clones of one user: `${XDG_DATA_HOME:-~/.local/share}/orrery`.
 pub(crate) fn data_dir() -> Option<PathBuf> {
-    let set = |name| {
-        std::env::var_os(name)
-            .filter(|v| !v.is_empty())
-            .map(PathBuf::from)
-    };
+    let set = |name| std::env::var_os(name).filter(|v| !v.is_empty()).map(PathBuf::from);
     let base = set("XDG_DATA_HOME").or_else(|| Some(set("HOME")?.join(".local/share")))?;
     Some(base.join("orrery"))
 }
@@ -119,9 +107,7 @@ pub(crate) fn version(text: &str) -> Option<(u32, u32)> {
 pub(crate) fn fingerprint(bytes: &[u8], seed: u64) -> u64 {
     bytes
         .iter()
-        .fold(seed ^ 0xcbf2_9ce4_8422_2325, |hash, byte| {
-            (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3)
-        })
+        .fold(seed ^ 0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
 #[cfg(test)]

@@ -10,13 +10,7 @@ use crate::setup::Apt;
 use crate::{step, sys};
 
 /// Packages that belong to Debian's C runtime: every machine that links Rust programs has them already.
-const RUNTIME: &[&str] = &[
-    "libc6",
-    "libgcc-s1",
-    "libstdc++6",
-    "libcrypt1",
-    "gcc-12-base",
-];
+const RUNTIME: &[&str] = &["libc6", "libgcc-s1", "libstdc++6", "libcrypt1", "gcc-12-base"];
 
 /// Unpacks rustc, its libraries and the BPF core into `folder`, shaped like a toolchain of rustup's.
 pub(super) fn unpack(apt: &mut Apt, folder: &Path) -> anyhow::Result<()> {
@@ -43,8 +37,7 @@ pub(super) fn unpack(apt: &mut Apt, folder: &Path) -> anyhow::Result<()> {
     complete(&scratch, &unpacked, &toolchain.join("lib"), &packages)?;
 
     remove(folder)?;
-    std::fs::rename(&toolchain, folder)
-        .with_context(|| format!("move the toolchain to {}", folder.display()))?;
+    std::fs::rename(&toolchain, folder).with_context(|| format!("move the toolchain to {}", folder.display()))?;
     remove(&scratch)
 }
 
@@ -54,16 +47,8 @@ fn resolve() -> Option<Vec<String>> {
     let std_package = dependency("libstd-rust-web-dev", "libstd-rust-web-")?;
     let llvm = dependency(&std_package, "libllvm")?;
     // A list may name a package that has no candidate: `apt-cache show` fails then.
-    sys::ask(
-        "apt-cache",
-        ["show", "--no-all-versions", "libstd-rust-web-dev-bpf"],
-    )?;
-    let fixed = [
-        "rustc-web",
-        "libstd-rust-web-dev",
-        "libstd-rust-web-dev-bpf",
-    ]
-    .map(str::to_owned);
+    sys::ask("apt-cache", ["show", "--no-all-versions", "libstd-rust-web-dev-bpf"])?;
+    let fixed = ["rustc-web", "libstd-rust-web-dev", "libstd-rust-web-dev-bpf"].map(str::to_owned);
     Some(fixed.into_iter().chain([std_package, llvm]).collect())
 }
 
@@ -85,23 +70,11 @@ fn pick(listed: &str, prefix: &str) -> Option<String> {
 fn fetch(scratch: &Path, unpacked: &Path, packages: &[String]) -> anyhow::Result<()> {
     let mut download = Command::new("apt-get");
     // apt's own download user may not write into a folder of ours.
-    download
-        .args(["-q", "-o", "APT::Sandbox::User=root", "download"])
-        .args(packages)
-        .current_dir(scratch);
-    step::run(
-        "ebpf",
-        &format!("apt-get download {} packages", packages.len()),
-        &mut download,
-    )?;
+    download.args(["-q", "-o", "APT::Sandbox::User=root", "download"]).args(packages).current_dir(scratch);
+    step::run("ebpf", &format!("apt-get download {} packages", packages.len()), &mut download)?;
     step::say("ebpf", &format!("unpacking {} packages", packages.len()));
     for archive in files(scratch, |name| name.ends_with(".deb"))? {
-        let status = Command::new("dpkg-deb")
-            .arg("-x")
-            .arg(&archive)
-            .arg(unpacked)
-            .status()
-            .context("run dpkg-deb")?;
+        let status = Command::new("dpkg-deb").arg("-x").arg(&archive).arg(unpacked).status().context("run dpkg-deb")?;
         if !status.success() {
             bail!("dpkg-deb cannot unpack {} ({status})", archive.display());
         }
@@ -112,25 +85,19 @@ fn fetch(scratch: &Path, unpacked: &Path, packages: &[String]) -> anyhow::Result
 
 /// Moves what a toolchain needs from Debian's tree (`usr`) to where rustup looks for it.
 fn shape(usr: &Path, toolchain: &Path) -> anyhow::Result<()> {
-    let (bin, lib, rustlib) = (
-        toolchain.join("bin"),
-        toolchain.join("lib"),
-        toolchain.join("lib/rustlib"),
-    );
+    let (bin, lib, rustlib) = (toolchain.join("bin"), toolchain.join("lib"), toolchain.join("lib/rustlib"));
     for folder in [&bin, &rustlib] {
         std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
     }
     let into = |from: &Path, folder: &Path| -> anyhow::Result<()> {
         let name = from.file_name().context("a file has a name")?;
-        std::fs::rename(from, folder.join(name))
-            .with_context(|| format!("move {} into the toolchain", from.display()))
+        std::fs::rename(from, folder.join(name)).with_context(|| format!("move {} into the toolchain", from.display()))
     };
     into(&usr.join("bin/rustc"), &bin)?;
     // Debian keeps libraries in a folder named after the machine, such as lib/x86_64-linux-gnu.
     for machine in files(&usr.join("lib"), |name| name.ends_with("-linux-gnu"))? {
         let wanted = |name: &str| {
-            name.starts_with("libLLVM.so.")
-                || (name.starts_with("librustc_driver-") && name.ends_with(".so"))
+            name.starts_with("libLLVM.so.") || (name.starts_with("librustc_driver-") && name.ends_with(".so"))
         };
         for library in files(&machine, wanted)? {
             into(&library, &lib)?;
@@ -144,12 +111,7 @@ fn shape(usr: &Path, toolchain: &Path) -> anyhow::Result<()> {
 }
 
 /// Adds the libraries that LLVM wants and this machine lacks.
-fn complete(
-    scratch: &Path,
-    unpacked: &Path,
-    lib: &Path,
-    packages: &[String],
-) -> anyhow::Result<()> {
+fn complete(scratch: &Path, unpacked: &Path, lib: &Path, packages: &[String]) -> anyhow::Result<()> {
     if missing(lib)?.is_empty() {
         return Ok(());
     }
@@ -159,11 +121,7 @@ fn complete(
         .context("apt-cache lists no dependencies of LLVM")?;
     let wanted: Vec<String> = listed
         .lines()
-        .filter(|line| {
-            !line.starts_with([' ', '<'])
-                && !RUNTIME.contains(line)
-                && !packages.iter().any(|p| p == line)
-        })
+        .filter(|line| !line.starts_with([' ', '<']) && !RUNTIME.contains(line) && !packages.iter().any(|p| p == line))
         .map(str::to_owned)
         .collect();
     fetch(scratch, unpacked, &wanted)?;
@@ -175,8 +133,7 @@ fn complete(
         }
         for name in names {
             if let Some(found) = search(unpacked, &name) {
-                std::fs::copy(&found, lib.join(&name))
-                    .with_context(|| format!("copy {}", found.display()))?;
+                std::fs::copy(&found, lib.join(&name)).with_context(|| format!("copy {}", found.display()))?;
             }
         }
     }
@@ -186,11 +143,7 @@ fn complete(
 /// The shared libraries that those in `lib` ask for and the dynamic linker does not find.
 fn missing(lib: &Path) -> anyhow::Result<Vec<String>> {
     let libraries = files(lib, |name| name.contains(".so"))?;
-    let out = Command::new("ldd")
-        .args(&libraries)
-        .env("LD_LIBRARY_PATH", lib)
-        .output()
-        .context("run ldd")?;
+    let out = Command::new("ldd").args(&libraries).env("LD_LIBRARY_PATH", lib).output().context("run ldd")?;
     let mut names: Vec<String> = String::from_utf8_lossy(&out.stdout)
         .lines()
         .filter_map(|line| line.trim().strip_suffix(" => not found"))
@@ -218,8 +171,7 @@ fn search(folder: &Path, name: &str) -> Option<PathBuf> {
 
 /// What lies directly in `folder` under a name that is wanted.
 fn files(folder: &Path, wanted: impl Fn(&str) -> bool) -> anyhow::Result<Vec<PathBuf>> {
-    let entries =
-        std::fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))?;
+    let entries = std::fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))?;
     Ok(entries
         .flatten()
         .filter(|entry| wanted(&entry.file_name().to_string_lossy()))
@@ -243,8 +195,7 @@ mod tests {
 
     #[test]
     fn a_dependency_is_picked_by_its_prefix() {
-        let listed =
-            "libstd-rust-web-1.96\n  Depends: libc6\n  Depends: libllvm22\n  Depends: libstdc++6\n";
+        let listed = "libstd-rust-web-1.96\n  Depends: libc6\n  Depends: libllvm22\n  Depends: libstdc++6\n";
         assert_eq!(pick(listed, "libllvm").as_deref(), Some("libllvm22"));
         assert_eq!(pick(listed, "libstd-rust"), None);
     }

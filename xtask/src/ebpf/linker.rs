@@ -33,17 +33,12 @@ struct Recipe {
 }
 
 /// Makes sure that a bpf-linker is there and, where that can be tried cheaply, that it links for `toolchain`.
-pub(super) fn ensure(
-    apt: &mut Apt,
-    toolchain: &Toolchain,
-    root: Option<&Path>,
-) -> anyhow::Result<()> {
+pub(super) fn ensure(apt: &mut Apt, toolchain: &Toolchain, root: Option<&Path>) -> anyhow::Result<()> {
     if locate(root).is_none() {
         install(apt, toolchain, root)?;
     }
-    let linker = locate(root).context(
-        "bpf-linker was installed but is not on PATH\nhint: add cargo's bin folder (~/.cargo/bin) to PATH",
-    )?;
+    let linker = locate(root)
+        .context("bpf-linker was installed but is not on PATH\nhint: add cargo's bin folder (~/.cargo/bin) to PATH")?;
     let version = sys::ask(&linker, ["--version"]).unwrap_or_default();
     // With the sources of core, trying means compiling core: the agent's build script does that anyway.
     if toolchain.core == Core::Prebuilt {
@@ -73,17 +68,9 @@ fn locate(root: Option<&Path>) -> Option<PathBuf> {
 /// The recipe for an LLVM version, if there is one.
 fn recipe(llvm: u32) -> Option<Recipe> {
     if BORROWED_LLVM.contains(&llvm) {
-        Some(Recipe {
-            version: BORROWING,
-            feature: format!("rust-llvm-{llvm}"),
-            package: None,
-        })
+        Some(Recipe { version: BORROWING, feature: format!("rust-llvm-{llvm}"), package: None })
     } else if LINKED_LLVM.contains(&llvm) {
-        Some(Recipe {
-            version: LINKING,
-            feature: format!("llvm-{llvm}"),
-            package: Some(format!("llvm-{llvm}-dev")),
-        })
+        Some(Recipe { version: LINKING, feature: format!("llvm-{llvm}"), package: Some(format!("llvm-{llvm}-dev")) })
     } else {
         None
     }
@@ -91,16 +78,9 @@ fn recipe(llvm: u32) -> Option<Recipe> {
 
 /// The recipe as arguments of `cargo install bpf-linker`.
 fn arguments(recipe: &Recipe) -> Vec<String> {
-    [
-        "--version",
-        recipe.version,
-        "--locked",
-        "--no-default-features",
-        "--features",
-        &recipe.feature,
-    ]
-    .map(str::to_owned)
-    .to_vec()
+    ["--version", recipe.version, "--locked", "--no-default-features", "--features", &recipe.feature]
+        .map(str::to_owned)
+        .to_vec()
 }
 
 fn install(apt: &mut Apt, toolchain: &Toolchain, root: Option<&Path>) -> anyhow::Result<()> {
@@ -114,36 +94,22 @@ fn install(apt: &mut Apt, toolchain: &Toolchain, root: Option<&Path>) -> anyhow:
         );
     };
     let mut command = sys::cargo();
-    command
-        .args(["install", "bpf-linker"])
-        .args(arguments(&recipe));
+    command.args(["install", "bpf-linker"]).args(arguments(&recipe));
     // Below target/, so that a set-up that was interrupted goes on where it stopped.
     command.env("CARGO_TARGET_DIR", sys::work_dir().join("bpf-linker"));
     if let Some(root) = root {
         command.arg("--root").arg(root);
     }
     if let Some(package) = &recipe.package {
-        step::say(
-            "ebpf",
-            &format!(
-                "LLVM {} is too new to be borrowed: {package} is needed",
-                toolchain.llvm
-            ),
-        );
+        step::say("ebpf", &format!("LLVM {} is too new to be borrowed: {package} is needed", toolchain.llvm));
         if !Apt::exists() {
-            bail!(
-                "bpf-linker needs LLVM {}'s development files, and there is no apt",
-                toolchain.llvm
-            );
+            bail!("bpf-linker needs LLVM {}'s development files, and there is no apt", toolchain.llvm);
         }
         // bpf-linker's build compiles a little C++ of its own.
         apt.install(&[package.as_str(), "g++"])?;
         command.env("LLVM_PREFIX", format!("/usr/lib/llvm-{}", toolchain.llvm));
     }
-    let label = format!(
-        "cargo install bpf-linker {} with {}",
-        recipe.version, recipe.feature
-    );
+    let label = format!("cargo install bpf-linker {} with {}", recipe.version, recipe.feature);
     step::run("ebpf", &label, &mut command)
 }
 
@@ -154,15 +120,7 @@ fn probe(toolchain: &Toolchain, linker: &Path) -> anyhow::Result<()> {
     let source = folder.join("probe.rs");
     std::fs::write(&source, PROBE).with_context(|| format!("write {}", source.display()))?;
     let out = Command::new("rustup")
-        .args([
-            "run",
-            &toolchain.name,
-            "rustc",
-            "--edition",
-            "2024",
-            "--crate-type",
-            "bin",
-        ])
+        .args(["run", &toolchain.name, "rustc", "--edition", "2024", "--crate-type", "bin"])
         .args(["--target", TARGET, "-C", "panic=abort", "-C"])
         .arg(format!("linker={}", linker.display()))
         .arg("-o")
@@ -184,20 +142,14 @@ mod tests {
     #[test]
     fn an_llvm_that_can_be_borrowed_needs_no_package() {
         let recipe = recipe(22).unwrap();
-        assert_eq!(
-            (recipe.version, recipe.feature.as_str()),
-            ("0.10.4", "rust-llvm-22")
-        );
+        assert_eq!((recipe.version, recipe.feature.as_str()), ("0.10.4", "rust-llvm-22"));
         assert_eq!(recipe.package, None);
     }
 
     #[test]
     fn a_newer_llvm_is_linked_from_its_package() {
         let recipe = recipe(23).unwrap();
-        assert_eq!(
-            (recipe.version, recipe.feature.as_str()),
-            ("0.13.0", "llvm-23")
-        );
+        assert_eq!((recipe.version, recipe.feature.as_str()), ("0.13.0", "llvm-23"));
         assert_eq!(recipe.package.as_deref(), Some("llvm-23-dev"));
     }
 

@@ -32,11 +32,7 @@ pub(crate) struct Options {
 
 impl Default for Options {
     fn default() -> Self {
-        Self {
-            ebpf_name: "ebpf".to_owned(),
-            ebpf_dir: None,
-            ebpf_linker_root: None,
-        }
+        Self { ebpf_name: "ebpf".to_owned(), ebpf_dir: None, ebpf_linker_root: None }
     }
 }
 
@@ -72,13 +68,7 @@ pub(crate) fn ensure(apt: &mut Apt, options: &Options) -> anyhow::Result<()> {
         Core::Prebuilt => "a prebuilt core",
         Core::Source => "the sources of core",
     };
-    step::say(
-        "ebpf",
-        &format!(
-            "toolchain {} builds for BPF, with {from} and LLVM {}",
-            toolchain.name, toolchain.llvm
-        ),
-    );
+    step::say("ebpf", &format!("toolchain {} builds for BPF, with {from} and LLVM {}", toolchain.name, toolchain.llvm));
     linker::ensure(apt, &toolchain, options.ebpf_linker_root.as_deref())
 }
 
@@ -105,11 +95,7 @@ fn inspect(name: &str) -> Option<Toolchain> {
     let library = rustc(&["--print", "target-libdir", "--target", TARGET]);
     let prebuilt = library
         .and_then(|folder| std::fs::read_dir(folder).ok())
-        .is_some_and(|files| {
-            files
-                .flatten()
-                .any(|file| file.file_name().to_string_lossy().starts_with("libcore-"))
-        });
+        .is_some_and(|files| files.flatten().any(|file| file.file_name().to_string_lossy().starts_with("libcore-")));
     let core = if prebuilt {
         Core::Prebuilt
     } else {
@@ -117,11 +103,7 @@ fn inspect(name: &str) -> Option<Toolchain> {
         let sources = Path::new(&sysroot).join("lib/rustlib/src/rust/library/core/Cargo.toml");
         sources.is_file().then_some(Core::Source)?
     };
-    Some(Toolchain {
-        name: name.to_owned(),
-        core,
-        llvm,
-    })
+    Some(Toolchain { name: name.to_owned(), core, llvm })
 }
 
 /// Unpacks a toolchain from Debian's packages and links it.
@@ -133,43 +115,24 @@ fn set_up(apt: &mut Apt, options: &Options) -> anyhow::Result<Toolchain> {
     }
     let folder = match &options.ebpf_dir {
         Some(folder) => folder.clone(),
-        None => sys::data_dir()
-            .context("neither XDG_DATA_HOME nor HOME is set")?
-            .join("ebpf-toolchain"),
+        None => sys::data_dir().context("neither XDG_DATA_HOME nor HOME is set")?.join("ebpf-toolchain"),
     };
-    step::say(
-        "ebpf",
-        &format!(
-            "no toolchain here can build for BPF; unpacking Debian's into {}",
-            folder.display()
-        ),
-    );
+    step::say("ebpf", &format!("no toolchain here can build for BPF; unpacking Debian's into {}", folder.display()));
     debian::unpack(apt, &folder).context(BY_HAND)?;
     let name = options.ebpf_name.as_str();
     let folder_text = folder.to_string_lossy();
     step::run(
         "ebpf",
         &format!("rustup toolchain link {name}"),
-        std::process::Command::new("rustup").args([
-            "toolchain",
-            "link",
-            name,
-            folder_text.as_ref(),
-        ]),
+        std::process::Command::new("rustup").args(["toolchain", "link", name, folder_text.as_ref()]),
     )?;
-    inspect(name).with_context(|| {
-        format!(
-            "the toolchain unpacked into {} cannot build for BPF\n{BY_HAND}",
-            folder.display()
-        )
-    })
+    inspect(name)
+        .with_context(|| format!("the toolchain unpacked into {} cannot build for BPF\n{BY_HAND}", folder.display()))
 }
 
 /// The major LLVM version in the output of `rustc -vV`.
 fn llvm_major(verbose: &str) -> Option<u32> {
-    let line = verbose
-        .lines()
-        .find_map(|line| line.strip_prefix("LLVM version: "))?;
+    let line = verbose.lines().find_map(|line| line.strip_prefix("LLVM version: "))?;
     Some(sys::version(line)?.0)
 }
 
@@ -179,10 +142,7 @@ mod tests {
 
     #[test]
     fn the_llvm_version_is_read_from_rustc() {
-        assert_eq!(
-            llvm_major("rustc 1.96.0\nhost: x\nLLVM version: 22.1.8\n"),
-            Some(22)
-        );
+        assert_eq!(llvm_major("rustc 1.96.0\nhost: x\nLLVM version: 22.1.8\n"), Some(22));
         assert_eq!(llvm_major("rustc 1.96.0\n"), None);
     }
 }

@@ -21,28 +21,16 @@ pub(super) struct Need {
 pub(super) const DEMO: &[Need] = &[
     need("cc", "gcc", "to link Rust programs"),
     need("ip", "iproute2", "to make the lab's namespaces and links"),
-    need(
-        "nft",
-        "nftables",
-        "for the lab's dropping link and its counters",
-    ),
+    need("nft", "nftables", "for the lab's dropping link and its counters"),
     need("ethtool", "ethtool", "to switch the lab's offloads"),
     need("dnsmasq", "dnsmasq-base", "as the lab's DNS server"),
 ];
 
 /// What the tests need beyond the demo.
-pub(super) const TEST: &[Need] = &[need(
-    "chromium",
-    "chromium",
-    "for the end-to-end test in a browser",
-)];
+pub(super) const TEST: &[Need] = &[need("chromium", "chromium", "for the end-to-end test in a browser")];
 
 const fn need(command: &'static str, package: &'static str, why: &'static str) -> Need {
-    Need {
-        command,
-        package,
-        why,
-    }
+    Need { command, package, why }
 }
 
 /// The machine's apt; its lists are brought up to date at most once a run.
@@ -72,14 +60,8 @@ impl Apt {
     pub(crate) fn install(&mut self, packages: &[&str]) -> anyhow::Result<()> {
         self.update()?;
         let mut command = apt_get().context("apt-get install needs root or sudo")?;
-        command
-            .args(["install", "-y", "-q", "--no-install-recommends"])
-            .args(packages);
-        step::run(
-            "debian",
-            &format!("apt-get install {}", packages.join(" ")),
-            &mut command,
-        )
+        command.args(["install", "-y", "-q", "--no-install-recommends"]).args(packages);
+        step::run("debian", &format!("apt-get install {}", packages.join(" ")), &mut command)
     }
 }
 
@@ -92,11 +74,7 @@ fn apt_get() -> Option<Command> {
 
 /// Installs what of `needs` is missing.
 pub(super) fn ensure(apt: &mut Apt, needs: &[&Need]) -> anyhow::Result<()> {
-    let missing: Vec<&Need> = needs
-        .iter()
-        .copied()
-        .filter(|need| sys::which(need.command).is_none())
-        .collect();
+    let missing: Vec<&Need> = needs.iter().copied().filter(|need| sys::which(need.command).is_none()).collect();
     if missing.is_empty() {
         let commands: Vec<_> = needs.iter().map(|need| need.command).collect();
         step::say("debian", &format!("present: {}", commands.join(" ")));
@@ -110,11 +88,7 @@ pub(super) fn ensure(apt: &mut Apt, needs: &[&Need]) -> anyhow::Result<()> {
     // A package that no longer brings its command would otherwise be installed again on every run.
     for need in missing {
         if sys::which(need.command).is_none() {
-            bail!(
-                "Debian's package {} did not bring the command: {}",
-                need.package,
-                need.command
-            );
+            bail!("Debian's package {} did not bring the command: {}", need.package, need.command);
         }
     }
     Ok(())
@@ -122,20 +96,12 @@ pub(super) fn ensure(apt: &mut Apt, needs: &[&Need]) -> anyhow::Result<()> {
 
 /// The list a person needs who must install things without us.
 fn explain(missing: &[&Need], packages: &[&str]) -> String {
-    let mut text =
-        String::from("these commands are missing, and set-up cannot install them here:\n");
+    let mut text = String::from("these commands are missing, and set-up cannot install them here:\n");
     for need in missing {
         text.push_str(&format!("  {:<10} {}\n", need.command, need.why));
     }
-    let reason = if Apt::exists() {
-        "as root"
-    } else {
-        "on Debian; your system names them alike"
-    };
-    text.push_str(&format!(
-        "hint: {reason}: apt-get install --no-install-recommends {}",
-        packages.join(" ")
-    ));
+    let reason = if Apt::exists() { "as root" } else { "on Debian; your system names them alike" };
+    text.push_str(&format!("hint: {reason}: apt-get install --no-install-recommends {}", packages.join(" ")));
     text
 }
 

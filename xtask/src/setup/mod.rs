@@ -61,16 +61,9 @@ pub(crate) fn prepare(purpose: Purpose) -> anyhow::Result<()> {
     let mut command = sys::cargo();
     match purpose {
         Purpose::Replay => command.args(["build", "--locked", "-p", "orrery-collector"]),
-        Purpose::Demo => command.args([
-            "build",
-            "--locked",
-            "-p",
-            "orrery-collector",
-            "-p",
-            "orrery-agent",
-            "-p",
-            "lab",
-        ]),
+        Purpose::Demo => {
+            command.args(["build", "--locked", "-p", "orrery-collector", "-p", "orrery-agent", "-p", "lab"])
+        }
         // With the tests in the same build, features are unified as the test runs will: nothing is built twice.
         Purpose::Test => command.args(["build", "--locked", "--workspace", "--bins", "--tests"]),
     };
@@ -89,35 +82,21 @@ fn components() -> anyhow::Result<()> {
         return Ok(());
     }
     if sys::which("rustup").is_none() {
-        bail!(
-            "missing: {}\nhint: they come with rustup, https://rustup.rs",
-            missing.join(" ")
-        );
+        bail!("missing: {}\nhint: they come with rustup, https://rustup.rs", missing.join(" "));
     }
     let mut command = std::process::Command::new("rustup");
-    command
-        .args(["component", "add"])
-        .args(&missing)
-        .current_dir(sys::root());
-    step::run(
-        "rust",
-        &format!("rustup component add {}", missing.join(" ")),
-        &mut command,
-    )
-    .context("hint: rustup toolchain install stable")
+    command.args(["component", "add"]).args(&missing).current_dir(sys::root());
+    step::run("rust", &format!("rustup component add {}", missing.join(" ")), &mut command)
+        .context("hint: rustup toolchain install stable")
 }
 
 /// Says which runner the tests will have. cargo-nextest takes minutes to compile and `cargo test` runs the same
 /// tests, so it is used where it is and not installed.
 fn nextest() {
     match sys::ask("cargo-nextest", ["--version"]) {
-        Some(version) => step::say(
-            "rust",
-            &format!("present: {}", version.lines().next().unwrap_or_default()),
-        ),
-        None => step::say(
-            "rust",
-            "cargo-nextest is absent: tests run by cargo test (cargo install cargo-nextest --locked)",
-        ),
+        Some(version) => step::say("rust", &format!("present: {}", version.lines().next().unwrap_or_default())),
+        None => {
+            step::say("rust", "cargo-nextest is absent: tests run by cargo test (cargo install cargo-nextest --locked)")
+        }
     }
 }

@@ -53,9 +53,7 @@ pub(crate) fn npm() -> Command {
         let joined = std::env::join_paths(folders).unwrap_or_else(|_| OsString::from(&unpacked));
         // The program itself is looked up in our PATH, not in the child's.
         command = Command::new(unpacked.join("npm"));
-        command
-            .current_dir(sys::root().join("ui"))
-            .env("PATH", joined);
+        command.current_dir(sys::root().join("ui")).env("PATH", joined);
     }
     command
 }
@@ -78,12 +76,7 @@ fn node(apt: &mut Apt) -> anyhow::Result<()> {
         return Ok(());
     }
     let found = version.unwrap_or_else(|| "none".to_owned());
-    step::say(
-        "ui",
-        &format!(
-            "Node 20.19, 22.12 or newer is needed, found {found}: unpacking {WHEEL} from PyPI"
-        ),
-    );
+    step::say("ui", &format!("Node 20.19, 22.12 or newer is needed, found {found}: unpacking {WHEEL} from PyPI"));
     unpack_wheel(apt).context("hint: install Node 20.19 or newer with npm by hand")
 }
 
@@ -117,16 +110,7 @@ fn unpack_wheel(apt: &mut Apt) -> anyhow::Result<()> {
     std::fs::create_dir_all(&bin).with_context(|| format!("create {}", bin.display()))?;
     let mut download = Command::new("python3");
     download
-        .args([
-            "-m",
-            "pip",
-            "download",
-            "--no-deps",
-            "--only-binary=:all:",
-            "--disable-pip-version-check",
-            WHEEL,
-            "-d",
-        ])
+        .args(["-m", "pip", "download", "--no-deps", "--only-binary=:all:", "--disable-pip-version-check", WHEEL, "-d"])
         .arg(&folder);
     step::run("ui", "pip download Node", &mut download)?;
     let wheel = std::fs::read_dir(&folder)
@@ -136,10 +120,7 @@ fn unpack_wheel(apt: &mut Apt) -> anyhow::Result<()> {
         .find(|path| path.extension().is_some_and(|e| e == "whl"))
         .context("pip downloaded no wheel")?;
     let mut extract = Command::new("python3");
-    extract
-        .args(["-m", "zipfile", "-e"])
-        .arg(&wheel)
-        .arg(&folder);
+    extract.args(["-m", "zipfile", "-e"]).arg(&wheel).arg(&folder);
     step::run("ui", "unpack Node", &mut extract)?;
     std::fs::remove_file(&wheel).with_context(|| format!("remove {}", wheel.display()))?;
 
@@ -150,11 +131,7 @@ fn unpack_wheel(apt: &mut Apt) -> anyhow::Result<()> {
     for tool in ["npm", "npx"] {
         let script = home.join(format!("lib/node_modules/npm/bin/{tool}-cli.js"));
         let launcher = bin.join(tool);
-        let text = format!(
-            "#!/bin/sh\nexec '{}' '{}' \"$@\"\n",
-            node.display(),
-            script.display()
-        );
+        let text = format!("#!/bin/sh\nexec '{}' '{}' \"$@\"\n", node.display(), script.display());
         std::fs::write(&launcher, text).with_context(|| format!("write {}", launcher.display()))?;
         executable(&launcher)?;
     }
@@ -174,8 +151,7 @@ fn executable(file: &Path) -> anyhow::Result<()> {
 
 /// All sources below `folder`.
 fn collect(folder: &Path, into: &mut Vec<PathBuf>) -> anyhow::Result<()> {
-    let entries =
-        std::fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))?;
+    let entries = std::fs::read_dir(folder).with_context(|| format!("read {}", folder.display()))?;
     for entry in entries.flatten() {
         let (path, name) = (entry.path(), entry.file_name());
         if !entry.file_type().is_ok_and(|kind| kind.is_dir()) {
@@ -204,10 +180,7 @@ struct Stamp {
 
 impl Stamp {
     fn new(name: &str, fingerprint: u64) -> Self {
-        Self {
-            file: sys::work_dir().join(format!("{name}.stamp")),
-            content: format!("{fingerprint:016x}"),
-        }
+        Self { file: sys::work_dir().join(format!("{name}.stamp")), content: format!("{fingerprint:016x}") }
     }
 
     fn is_fresh(&self) -> bool {
@@ -215,8 +188,7 @@ impl Stamp {
     }
 
     fn set(&self) -> anyhow::Result<()> {
-        std::fs::write(&self.file, &self.content)
-            .with_context(|| format!("write {}", self.file.display()))
+        std::fs::write(&self.file, &self.content).with_context(|| format!("write {}", self.file.display()))
     }
 }
 

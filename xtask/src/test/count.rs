@@ -14,10 +14,7 @@ pub(crate) struct Counts {
 impl Counts {
     /// `number` of one kind.
     pub(crate) fn of(kind: &'static str, number: u32) -> Self {
-        Self {
-            ran: BTreeMap::from([(kind, number)]),
-            skipped: 0,
-        }
+        Self { ran: BTreeMap::from([(kind, number)]), skipped: 0 }
     }
 
     /// How many ran in all.
@@ -47,26 +44,9 @@ pub(super) fn read<'a>(kind: &'static str, lines: impl Iterator<Item = &'a Strin
     let mut counts = Counts::default();
     for line in lines {
         if let Some(place) = nextest(line) {
-            counts.add(
-                if kind == "rust" {
-                    rust_kind(place)
-                } else {
-                    kind
-                },
-                1,
-            );
-        } else if let Some(name) = line
-            .strip_prefix("test ")
-            .and_then(|rest| rest.strip_suffix(" ... ok"))
-        {
-            counts.add(
-                if kind == "rust" {
-                    rust_kind(name)
-                } else {
-                    kind
-                },
-                1,
-            );
+            counts.add(if kind == "rust" { rust_kind(place) } else { kind }, 1);
+        } else if let Some(name) = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... ok")) {
+            counts.add(if kind == "rust" { rust_kind(name) } else { kind }, 1);
         } else if let Some(passed) = vitest(line) {
             counts.add(kind, passed);
         } else if let Some(skipped) = skipped(line) {
@@ -90,26 +70,21 @@ fn nextest(line: &str) -> Option<&str> {
 /// The number in vitest's closing line, `Tests  12 passed (12)`; failures end the run before it is read.
 fn vitest(line: &str) -> Option<u32> {
     let rest = line.trim_start().strip_prefix("Tests ")?;
-    rest.split('|')
-        .find_map(|part| part.trim().split_once(" passed")?.0.trim().parse().ok())
+    rest.split('|').find_map(|part| part.trim().split_once(" passed")?.0.trim().parse().ok())
 }
 
 /// What a runner says it left out: `N ignored;` of libtest, `N skipped` of vitest. nextest's own `skipped` counts what
 /// its command line filtered out, which is not ours to report.
 fn skipped(line: &str) -> Option<u32> {
     let rest = line.strip_prefix("test result: ok.")?;
-    let number = rest
-        .split(';')
-        .find_map(|part| part.trim().strip_suffix(" ignored")?.parse().ok())?;
+    let number = rest.split(';').find_map(|part| part.trim().strip_suffix(" ignored")?.parse().ok())?;
     Some(number).filter(|number| *number > 0)
 }
 
 /// The kind of a Rust test by its binary and its path.
 fn rust_kind(place: &str) -> &'static str {
     let has = |word: &str| {
-        place
-            .split(|c: char| !c.is_alphanumeric())
-            .any(|part| part == word || part.strip_suffix('s') == Some(word))
+        place.split(|c: char| !c.is_alphanumeric()).any(|part| part == word || part.strip_suffix('s') == Some(word))
     };
     let binary = place.split(' ').next().unwrap_or_default();
     match () {
@@ -118,9 +93,7 @@ fn rust_kind(place: &str) -> &'static str {
         () if has("contract") => "contract",
         () if has("corpus") => "fuzz corpus",
         // nextest names the binaries of `tests/` as crate::binary.
-        () if place.contains(' ') && binary.contains("::") && !binary.contains("::bin/") => {
-            "integration"
-        }
+        () if place.contains(' ') && binary.contains("::") && !binary.contains("::bin/") => "integration",
         () => "unit",
     }
 }
@@ -169,25 +142,14 @@ mod tests {
     fn cargo_test_lines_count_too() {
         check(
             "kernel",
-            &[
-                "test exact ... ok",
-                "test other ... ok",
-                "test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured",
-            ],
+            &["test exact ... ok", "test other ... ok", "test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured"],
             "2 kernel  1 skipped by the runner",
         );
     }
 
     #[test]
     fn vitest_says_its_number_at_the_end() {
-        check(
-            "ui",
-            &[
-                "\u{1b}[2m Test Files \u{1b}[22m 3 passed (3)",
-                "      Tests  45 passed (45)",
-            ],
-            "45 ui",
-        );
+        check("ui", &["\u{1b}[2m Test Files \u{1b}[22m 3 passed (3)", "      Tests  45 passed (45)"], "45 ui");
         check("ui", &["      Tests  2 skipped | 45 passed (47)"], "45 ui");
     }
 

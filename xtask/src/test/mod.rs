@@ -44,16 +44,8 @@ enum Tier {
 }
 
 /// All tiers, in the order in which they run.
-const TIERS: [Tier; 8] = [
-    Tier::Fmt,
-    Tier::Clippy,
-    Tier::Tidy,
-    Tier::Deny,
-    Tier::Rust,
-    Tier::Ui,
-    Tier::Kernel,
-    Tier::E2e,
-];
+const TIERS: [Tier; 8] =
+    [Tier::Fmt, Tier::Clippy, Tier::Tidy, Tier::Deny, Tier::Rust, Tier::Ui, Tier::Kernel, Tier::E2e];
 
 /// How a tier ended.
 enum End {
@@ -82,12 +74,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
             if let End::Failed(why) | End::Skipped(why) = &end {
                 println!("{}: {why}", name(tier));
             }
-            rows.push(Row {
-                name: name(tier),
-                counts,
-                end,
-                took: started.elapsed(),
-            });
+            rows.push(Row { name: name(tier), counts, end, took: started.elapsed() });
         }
     }
     report(&rows)
@@ -115,31 +102,22 @@ fn run_tier(tier: Tier) -> (Counts, End) {
         Tier::Fmt => watch("fmt", sys::cargo().args(["fmt", "--all", "--check"])),
         Tier::Clippy => watch(
             "clippy",
-            sys::cargo().args([
-                "clippy",
-                "--workspace",
-                "--all-targets",
-                "--locked",
-                "--",
-                "-D",
-                "warnings",
-            ]),
+            sys::cargo().args(["clippy", "--workspace", "--all-targets", "--locked", "--", "-D", "warnings"]),
         ),
         Tier::Tidy => tidy::run().map(|rules| Counts::of("rules", rules)),
         Tier::Deny if sys::which("cargo-deny").is_none() => {
             let why = "cargo-deny is not installed (cargo install cargo-deny --locked)";
             return (Counts::default(), End::Skipped(why.to_owned()));
         }
-        Tier::Deny => watch(
-            "deny",
-            sys::cargo().args(["deny", "--offline", "check", "bans", "licenses", "sources"]),
-        ),
+        Tier::Deny => watch("deny", sys::cargo().args(["deny", "--offline", "check", "bans", "licenses", "sources"])),
         Tier::Rust => rust::unit(),
-        Tier::Ui => watch("lint", setup::npm().args(["run", "lint"]))
-            .and_then(|_| watch("ui", setup::npm().arg("test"))),
+        Tier::Ui => {
+            watch("lint", setup::npm().args(["run", "lint"])).and_then(|_| watch("ui", setup::npm().arg("test")))
+        }
         Tier::Kernel => rust::kernel(),
-        Tier::E2e if !sys::is_root() => sys::self_as_root(["test", "--tier", "e2e"])
-            .and_then(|mut command| watch("e2e", &mut command)),
+        Tier::E2e if !sys::is_root() => {
+            sys::self_as_root(["test", "--tier", "e2e"]).and_then(|mut command| watch("e2e", &mut command))
+        }
         Tier::E2e => e2e::run(),
     };
     match result {
@@ -152,9 +130,7 @@ fn run_tier(tier: Tier) -> (Counts, End) {
 pub(crate) fn watch(kind: &'static str, command: &mut Command) -> anyhow::Result<Counts> {
     let program = command.get_program().to_string_lossy().into_owned();
     if std::io::stdout().is_terminal() {
-        command
-            .env("CARGO_TERM_COLOR", "always")
-            .env("FORCE_COLOR", "1");
+        command.env("CARGO_TERM_COLOR", "always").env("FORCE_COLOR", "1");
     }
     let mut child = command
         .stdin(Stdio::null())
@@ -165,18 +141,11 @@ pub(crate) fn watch(kind: &'static str, command: &mut Command) -> anyhow::Result
     let (out, err) = (child.stdout.take(), child.stderr.take());
     // cargo test tells the binary on stderr and its tests on stdout, so each stream is read on its own.
     let (told, narrated) = std::thread::scope(|scope| {
-        let err = scope.spawn(move || {
-            err.map(|pipe| copy(pipe, std::io::stderr()))
-                .unwrap_or_default()
-        });
-        let told = out
-            .map(|pipe| copy(pipe, std::io::stdout()))
-            .unwrap_or_default();
+        let err = scope.spawn(move || err.map(|pipe| copy(pipe, std::io::stderr())).unwrap_or_default());
+        let told = out.map(|pipe| copy(pipe, std::io::stdout())).unwrap_or_default();
         (told, err.join().unwrap_or_default())
     });
-    let status = child
-        .wait()
-        .with_context(|| format!("wait for {program}"))?;
+    let status = child.wait().with_context(|| format!("wait for {program}"))?;
     if !status.success() {
         bail!("{program} ended with {status}");
     }
@@ -208,12 +177,7 @@ fn report(rows: &[Row]) -> anyhow::Result<()> {
             }
             End::Skipped(why) => format!("skipped: {why}"),
         };
-        println!(
-            "{:<8} {:>4} s  {word:<8} {}",
-            row.name,
-            row.took.as_secs(),
-            row.counts
-        );
+        println!("{:<8} {:>4} s  {word:<8} {}", row.name, row.took.as_secs(), row.counts);
     }
     if !failed.is_empty() {
         bail!("failed: {}", failed.join(" "));

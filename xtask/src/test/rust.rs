@@ -89,14 +89,8 @@ fn select(command: &mut Command, binaries: &[String]) {
 /// The variable by which cargo starts this machine's programs through another one.
 fn runner_variable() -> anyhow::Result<String> {
     let verbose = sys::ask("rustc", ["-vV"]).context("run rustc")?;
-    let host = verbose
-        .lines()
-        .find_map(|line| line.strip_prefix("host: "))
-        .context("rustc names no host")?;
-    Ok(format!(
-        "CARGO_TARGET_{}_RUNNER",
-        host.to_uppercase().replace('-', "_")
-    ))
+    let host = verbose.lines().find_map(|line| line.strip_prefix("host: ")).context("rustc names no host")?;
+    Ok(format!("CARGO_TARGET_{}_RUNNER", host.to_uppercase().replace('-', "_")))
 }
 
 fn binaries() -> anyhow::Result<Binaries> {
@@ -105,10 +99,7 @@ fn binaries() -> anyhow::Result<Binaries> {
         .output()
         .context("run cargo metadata")?;
     if !out.status.success() {
-        bail!(
-            "cargo metadata failed: {}",
-            String::from_utf8_lossy(&out.stderr).trim()
-        );
+        bail!("cargo metadata failed: {}", String::from_utf8_lossy(&out.stderr).trim());
     }
     let metadata = serde_json::from_slice(&out.stdout).context("read cargo metadata")?;
     Ok(sort(&metadata))

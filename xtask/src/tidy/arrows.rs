@@ -27,26 +27,18 @@ pub(super) fn check(files: &[File]) -> Vec<String> {
         };
         let key = (krate.to_owned(), room.to_owned());
         let Some(allowed) = arrows.get(&key) else {
-            complaints.push(format!(
-                "{}: ARCHITECTURE.md has no line `{krate}: {room} -> …`",
-                file.path
-            ));
+            complaints.push(format!("{}: ARCHITECTURE.md has no line `{krate}: {room} -> …`", file.path));
             continue;
         };
         for (line, target) in imports(&file.text, is_door(&file.path)) {
             if target != room && !allowed.contains(&target) {
-                complaints.push(format!(
-                    "{}:{line}: no arrow {krate}: {room} -> {target}",
-                    file.path
-                ));
+                complaints.push(format!("{}:{line}: no arrow {krate}: {room} -> {target}", file.path));
             }
         }
         seen.insert(key);
     }
     for (krate, room) in arrows.keys().filter(|key| !seen.contains(key)) {
-        complaints.push(format!(
-            "ARCHITECTURE.md lists a room that is not there: {krate}: {room}"
-        ));
+        complaints.push(format!("ARCHITECTURE.md lists a room that is not there: {krate}: {room}"));
     }
     complaints
 }
@@ -68,22 +60,14 @@ fn parse(document: &str) -> (Arrows, Vec<String>) {
             let (krate, rest) = line.split_once(':')?;
             let (room, targets) = rest.split_once("->")?;
             // Names with `::` are other crates' rooms: Cargo.toml guards those.
-            let targets = targets
-                .split_whitespace()
-                .filter(|target| !target.contains("::"));
-            Some((
-                (krate.trim().to_owned(), room.trim().to_owned()),
-                targets.map(str::to_owned).collect(),
-            ))
+            let targets = targets.split_whitespace().filter(|target| !target.contains("::"));
+            Some(((krate.trim().to_owned(), room.trim().to_owned()), targets.map(str::to_owned).collect()))
         };
         match read() {
             Some((key, targets)) => {
                 arrows.insert(key, targets);
             }
-            None => complaints.push(format!(
-                "ARCHITECTURE.md:{}: not `crate: room -> room …`",
-                number + 1
-            )),
+            None => complaints.push(format!("ARCHITECTURE.md:{}: not `crate: room -> room …`", number + 1)),
         }
     }
     if arrows.is_empty() {
@@ -171,17 +155,11 @@ mod tests {
     use super::{File, check, imports};
 
     fn tree(block: &str, sources: &[(&str, &str)]) -> Vec<File> {
-        let document = (
-            "ARCHITECTURE.md",
-            &*format!("# Map\n```arrows\n{block}\n```\n"),
-        );
+        let document = ("ARCHITECTURE.md", &*format!("# Map\n```arrows\n{block}\n```\n"));
         [document]
             .iter()
             .chain(sources)
-            .map(|(path, text)| File {
-                path: (*path).to_owned(),
-                text: (*text).to_owned(),
-            })
+            .map(|(path, text)| File { path: (*path).to_owned(), text: (*text).to_owned() })
             .collect()
     }
 
@@ -192,14 +170,8 @@ mod tests {
         let drain = "//! x\nuse crate::flow::Flow;\nfn f() { crate::drain::g() }\n";
         assert!(check(&tree(block, &[good, ("agent/src/drain.rs", drain)])).is_empty());
         let bad = "//! x\nuse crate::drain::Drain;\n";
-        let found = check(&tree(
-            block,
-            &[("agent/src/flow.rs", bad), ("agent/src/drain.rs", drain)],
-        ));
-        assert_eq!(
-            found,
-            ["agent/src/flow.rs:2: no arrow agent: flow -> drain"]
-        );
+        let found = check(&tree(block, &[("agent/src/flow.rs", bad), ("agent/src/drain.rs", drain)]));
+        assert_eq!(found, ["agent/src/flow.rs:2: no arrow agent: flow -> drain"]);
     }
 
     #[test]
@@ -221,35 +193,18 @@ mod tests {
 
     #[test]
     fn a_missing_block_is_a_complaint() {
-        let file = File {
-            path: "ARCHITECTURE.md".to_owned(),
-            text: "```text\nagent: a -> b\n```\n".to_owned(),
-        };
+        let file = File { path: "ARCHITECTURE.md".to_owned(), text: "```text\nagent: a -> b\n```\n".to_owned() };
         assert_eq!(check(&[file]).len(), 1);
     }
 
     #[test]
     fn all_forms_of_import_are_read() {
-        let names = |text: &str, door| -> Vec<String> {
-            imports(text, door).into_iter().map(|(_, n)| n).collect()
-        };
-        assert_eq!(
-            names("use crate::{a::{b, c}, d, e::f};", false),
-            ["a", "d", "e"]
-        );
-        assert_eq!(
-            names("// use crate::a;\nlet x = \"crate::b\";", false),
-            Vec::<String>::new()
-        );
+        let names = |text: &str, door| -> Vec<String> { imports(text, door).into_iter().map(|(_, n)| n).collect() };
+        assert_eq!(names("use crate::{a::{b, c}, d, e::f};", false), ["a", "d", "e"]);
+        assert_eq!(names("// use crate::a;\nlet x = \"crate::b\";", false), Vec::<String>::new());
         assert_eq!(names("use super::a;", true), ["a"]);
         assert_eq!(names("use super::a;", false), Vec::<String>::new());
-        assert_eq!(
-            names("mod tests {\n    use super::a;\n}", true),
-            Vec::<String>::new()
-        );
-        assert_eq!(
-            names("$crate::a; other_crate::b", false),
-            Vec::<String>::new()
-        );
+        assert_eq!(names("mod tests {\n    use super::a;\n}", true), Vec::<String>::new());
+        assert_eq!(names("$crate::a; other_crate::b", false), Vec::<String>::new());
     }
 }

@@ -19,24 +19,9 @@ const MEASURED: &[&str] = &["rs", "ts", "tsx", "css", "proto"];
 /// The only places that name aya.
 const AYA_ROOMS: &[&str] = &["agent/src/source/kernel", "agent/build.rs", "agent-ebpf/"];
 /// The only places with `unsafe` code. A build script has to set its environment, which is unsafe since edition 2024.
-const UNSAFE_ROOMS: &[&str] = &[
-    "agent-ebpf/src/bpf",
-    "agent/src/source/kernel",
-    "agent/build.rs",
-    "xtask/lab/",
-];
+const UNSAFE_ROOMS: &[&str] = &["agent-ebpf/src/bpf", "agent/src/source/kernel", "agent/build.rs", "xtask/lab/"];
 /// Folders whose paths ARCHITECTURE.md may name; anything else in backticks is not taken for a path.
-const TOP_FOLDERS: &[&str] = &[
-    "agent-ebpf",
-    "agent",
-    "wire",
-    "collector",
-    "ui",
-    "xtask",
-    "deploy",
-    "docs",
-    ".ci",
-];
+const TOP_FOLDERS: &[&str] = &["agent-ebpf", "agent", "wire", "collector", "ui", "xtask", "deploy", "docs", ".ci"];
 /// The commands a reader of the README has to find.
 const COMMANDS: &[&str] = &["cargo xtask demo", "cargo xtask test"];
 
@@ -50,9 +35,7 @@ struct File {
 
 impl File {
     fn extension(&self) -> &str {
-        self.path
-            .rsplit_once('.')
-            .map_or("", |(_, extension)| extension)
+        self.path.rsplit_once('.').map_or("", |(_, extension)| extension)
     }
 
     fn is_in(&self, rooms: &[&str]) -> bool {
@@ -60,9 +43,7 @@ impl File {
     }
 
     fn is_test(&self) -> bool {
-        ["/tests/", "/e2e/", "/benches/"]
-            .iter()
-            .any(|folder| self.path.contains(folder))
+        ["/tests/", "/e2e/", "/benches/"].iter().any(|folder| self.path.contains(folder))
             || self.path.ends_with("/tests.rs")
             || self.path.contains(".test.")
     }
@@ -74,14 +55,11 @@ pub(crate) fn run() -> anyhow::Result<u32> {
     let rules: [(&str, Vec<String>); 8] = [
         ("file lengths", lengths(&files)),
         ("module docs", module_docs(&files)),
-        ("aya in its rooms", aya(&files)),
+        ("aya in its rooms", kernel_crate(&files)),
         ("unsafe in its rooms", unsafe_code(&files)),
         ("lock files", locks(&files)),
         ("README commands", readme(&files)),
-        (
-            "ARCHITECTURE.md paths",
-            architecture(&files, |path| sys::root().join(path).exists()),
-        ),
+        ("ARCHITECTURE.md paths", architecture(&files, |path| sys::root().join(path).exists())),
         ("arrows between rooms", arrows::check(&files)),
     ];
     let mut complaints = 0;
@@ -94,30 +72,20 @@ pub(crate) fn run() -> anyhow::Result<u32> {
     if complaints > 0 {
         bail!("tidy: {complaints} complaints");
     }
-    println!(
-        "tidy: {} files, {} rules, no complaints",
-        files.len(),
-        rules.len()
-    );
+    println!("tidy: {} files, {} rules, no complaints", files.len(), rules.len());
     u32::try_from(rules.len()).context("count the rules")
 }
 
 /// All files that git knows or would add, with their text.
 fn read_all() -> anyhow::Result<Vec<File>> {
-    let listed = sys::ask(
-        "git",
-        ["ls-files", "--cached", "--others", "--exclude-standard"],
-    )
-    .context("list the project's files with git")?;
+    let listed = sys::ask("git", ["ls-files", "--cached", "--others", "--exclude-standard"])
+        .context("list the project's files with git")?;
     Ok(listed
         .lines()
         .filter_map(|path| {
             // What is deleted but still listed, and what is no text, has nothing to be tidy about.
             let text = std::fs::read_to_string(sys::root().join(path)).ok()?;
-            Some(File {
-                path: path.to_owned(),
-                text,
-            })
+            Some(File { path: path.to_owned(), text })
         })
         .collect())
 }
@@ -127,18 +95,9 @@ fn lengths(files: &[File]) -> Vec<String> {
         .iter()
         .filter(|file| MEASURED.contains(&file.extension()))
         .filter_map(|file| {
-            let most = if file.is_test() {
-                MOST_TEST_LINES
-            } else {
-                MOST_LINES
-            };
+            let most = if file.is_test() { MOST_TEST_LINES } else { MOST_LINES };
             let lines = file.text.lines().count();
-            (lines > most).then(|| {
-                format!(
-                    "{} has {lines} lines, at most {most}: make two rooms of it",
-                    file.path
-                )
-            })
+            (lines > most).then(|| format!("{} has {lines} lines, at most {most}: make two rooms of it", file.path))
         })
         .collect()
 }
@@ -147,16 +106,11 @@ fn module_docs(files: &[File]) -> Vec<String> {
     files
         .iter()
         .filter(|file| file.extension() == "rs" && !file.text.starts_with("//!"))
-        .map(|file| {
-            format!(
-                "{} does not start with `//!`: say what the room does",
-                file.path
-            )
-        })
+        .map(|file| format!("{} does not start with `//!`: say what the room does", file.path))
         .collect()
 }
 
-fn aya(files: &[File]) -> Vec<String> {
+fn kernel_crate(files: &[File]) -> Vec<String> {
     let names = |word: &str| word == "aya" || word.starts_with("aya_");
     words_outside(files, AYA_ROOMS, names, "aya")
 }
@@ -166,26 +120,14 @@ fn unsafe_code(files: &[File]) -> Vec<String> {
 }
 
 /// Rust files outside `rooms` whose code (not comments, not strings) has a word that `wanted` accepts.
-fn words_outside(
-    files: &[File],
-    rooms: &[&str],
-    wanted: impl Fn(&str) -> bool,
-    what: &str,
-) -> Vec<String> {
+fn words_outside(files: &[File], rooms: &[&str], wanted: impl Fn(&str) -> bool, what: &str) -> Vec<String> {
     files
         .iter()
         .filter(|file| file.extension() == "rs" && !file.is_in(rooms))
         .filter_map(|file| {
             let code = source::code(&file.text);
-            let line = code
-                .lines()
-                .position(|line| source::words(line).any(&wanted))?;
-            Some(format!(
-                "{}:{}: {what} belongs in {}",
-                file.path,
-                line + 1,
-                rooms.join(", ")
-            ))
+            let line = code.lines().position(|line| source::words(line).any(&wanted))?;
+            Some(format!("{}:{}: {what} belongs in {}", file.path, line + 1, rooms.join(", ")))
         })
         .collect()
 }
@@ -194,16 +136,9 @@ fn words_outside(
 fn locks(files: &[File]) -> Vec<String> {
     let mut complaints = Vec::new();
     for file in files {
-        let name = Path::new(&file.path)
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = Path::new(&file.path).file_name().unwrap_or_default().to_string_lossy().into_owned();
         let (key, public) = match name.as_str() {
-            "Cargo.lock" => (
-                "source = \"",
-                "registry+https://github.com/rust-lang/crates.io-index",
-            ),
+            "Cargo.lock" => ("source = \"", "registry+https://github.com/rust-lang/crates.io-index"),
             "package-lock.json" => ("\"resolved\": \"", "https://registry.npmjs.org/"),
             _ => continue,
         };
@@ -211,11 +146,7 @@ fn locks(files: &[File]) -> Vec<String> {
             if let Some(address) = line.trim().strip_prefix(key)
                 && !address.starts_with(public)
             {
-                complaints.push(format!(
-                    "{}:{}: not the public registry",
-                    file.path,
-                    number + 1
-                ));
+                complaints.push(format!("{}:{}: not the public registry", file.path, number + 1));
             }
         }
     }
@@ -243,10 +174,7 @@ fn architecture(files: &[File], exists: impl Fn(&str) -> bool) -> Vec<String> {
         for quoted in line.split('`').skip(1).step_by(2) {
             for path in paths(quoted) {
                 if !exists(&path) {
-                    complaints.push(format!(
-                        "ARCHITECTURE.md:{}: no such path: {path}",
-                        number + 1
-                    ));
+                    complaints.push(format!("ARCHITECTURE.md:{}: no such path: {path}", number + 1));
                 }
             }
         }
@@ -265,10 +193,7 @@ fn paths(quoted: &str) -> Vec<String> {
     match (quoted.split_once('{'), quoted.split_once('}')) {
         (Some((head, _)), Some((inside, tail))) => {
             let choices = inside.split_once('{').map_or("", |(_, choices)| choices);
-            choices
-                .split(',')
-                .map(|choice| format!("{head}{}{tail}", choice.trim()))
-                .collect()
+            choices.split(',').map(|choice| format!("{head}{}{tail}", choice.trim())).collect()
         }
         _ => vec![quoted.to_owned()],
     }
@@ -276,13 +201,10 @@ fn paths(quoted: &str) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{File, architecture, aya, lengths, locks, module_docs, paths, readme, unsafe_code};
+    use super::{File, architecture, kernel_crate, lengths, locks, module_docs, paths, readme, unsafe_code};
 
     fn file(path: &str, text: &str) -> File {
-        File {
-            path: path.to_owned(),
-            text: text.to_owned(),
-        }
+        File { path: path.to_owned(), text: text.to_owned() }
     }
 
     #[test]
@@ -304,49 +226,24 @@ mod tests {
     #[test]
     fn aya_is_named_in_its_rooms_only() {
         let text = "//! It talks to aya.\nuse aya_ebpf::maps;\n";
-        assert!(aya(&[file("agent/src/source/kernel/load.rs", text)]).is_empty());
-        assert_eq!(aya(&[file("agent/src/drain.rs", text)]).len(), 1);
-        assert!(aya(&[file("agent/src/drain.rs", "//! Knows nothing of aya.\n")]).is_empty());
+        assert!(kernel_crate(&[file("agent/src/source/kernel/load.rs", text)]).is_empty());
+        assert_eq!(kernel_crate(&[file("agent/src/drain.rs", text)]).len(), 1);
+        assert!(kernel_crate(&[file("agent/src/drain.rs", "//! Knows nothing of aya.\n")]).is_empty());
     }
 
     #[test]
     fn unsafe_code_is_found_but_not_the_lint_about_it() {
-        assert_eq!(
-            unsafe_code(&[file("wire/src/lib.rs", "//! x\nunsafe fn y() {}\n")]).len(),
-            1
-        );
-        assert!(
-            unsafe_code(&[file("wire/src/lib.rs", "//! x\n#![forbid(unsafe_code)]\n")]).is_empty()
-        );
-        assert!(
-            unsafe_code(&[file(
-                "wire/src/lib.rs",
-                "//! unsafe\nconst X: &str = \"unsafe\";\n"
-            )])
-            .is_empty()
-        );
+        assert_eq!(unsafe_code(&[file("wire/src/lib.rs", "//! x\nunsafe fn y() {}\n")]).len(), 1);
+        assert!(unsafe_code(&[file("wire/src/lib.rs", "//! x\n#![forbid(unsafe_code)]\n")]).is_empty());
+        assert!(unsafe_code(&[file("wire/src/lib.rs", "//! unsafe\nconst X: &str = \"unsafe\";\n")]).is_empty());
     }
 
     #[test]
     fn a_lock_file_names_the_public_registry() {
         let good = "source = \"registry+https://github.com/rust-lang/crates.io-index\"\n";
         assert!(locks(&[file("Cargo.lock", good)]).is_empty());
-        assert_eq!(
-            locks(&[file(
-                "Cargo.lock",
-                "source = \"registry+https://mirror.example/\"\n"
-            )])
-            .len(),
-            1
-        );
-        assert_eq!(
-            locks(&[file(
-                "ui/package-lock.json",
-                "  \"resolved\": \"http://x/y.tgz\",\n"
-            )])
-            .len(),
-            1
-        );
+        assert_eq!(locks(&[file("Cargo.lock", "source = \"registry+https://mirror.example/\"\n")]).len(), 1);
+        assert_eq!(locks(&[file("ui/package-lock.json", "  \"resolved\": \"http://x/y.tgz\",\n")]).len(), 1);
     }
 
     #[test]
@@ -358,16 +255,10 @@ mod tests {
 
     #[test]
     fn quoted_paths_must_exist() {
-        assert_eq!(
-            paths("agent/src/{drain,flow}.rs"),
-            ["agent/src/drain.rs", "agent/src/flow.rs"]
-        );
+        assert_eq!(paths("agent/src/{drain,flow}.rs"), ["agent/src/drain.rs", "agent/src/flow.rs"]);
         assert!(paths("cargo xtask test").is_empty());
         assert!(paths("GET /api").is_empty());
-        let page = file(
-            "ARCHITECTURE.md",
-            "See `agent/src/drain.rs` and `wire/gone.rs`.\n",
-        );
+        let page = file("ARCHITECTURE.md", "See `agent/src/drain.rs` and `wire/gone.rs`.\n");
         let found = architecture(&[page], |path| path == "agent/src/drain.rs");
         assert_eq!(found, ["ARCHITECTURE.md:1: no such path: wire/gone.rs"]);
     }

@@ -12,11 +12,7 @@ pub(super) fn code(text: &str) -> String {
             out.push(chars[at]);
             at += 1;
         } else {
-            out.extend(
-                chars[at..end]
-                    .iter()
-                    .map(|c| if *c == '\n' { '\n' } else { ' ' }),
-            );
+            out.extend(chars[at..end].iter().map(|c| if *c == '\n' { '\n' } else { ' ' }));
             at = end;
         }
     }
@@ -25,8 +21,7 @@ pub(super) fn code(text: &str) -> String {
 
 /// The identifiers of a line, in order.
 pub(super) fn words(line: &str) -> impl Iterator<Item = &str> {
-    line.split(|c: char| !is_word(c))
-        .filter(|word| !word.is_empty())
+    line.split(|c: char| !is_word(c)).filter(|word| !word.is_empty())
 }
 
 fn is_word(c: char) -> bool {
@@ -51,9 +46,7 @@ fn token_end(chars: &[char], at: usize) -> usize {
 }
 
 fn position(chars: &[char], from: usize, found: impl Fn(char) -> bool) -> usize {
-    (from..chars.len())
-        .find(|at| found(chars[*at]))
-        .unwrap_or(chars.len())
+    (from..chars.len()).find(|at| found(chars[*at])).unwrap_or(chars.len())
 }
 
 fn block_comment_end(chars: &[char], from: usize) -> usize {
@@ -97,9 +90,7 @@ fn raw_string_end(chars: &[char], from: usize) -> Option<usize> {
         return None;
     }
     let hashes = quote - from;
-    let closes = |at: usize| {
-        chars[at] == '"' && (1..=hashes).all(|distance| chars.get(at + distance) == Some(&'#'))
-    };
+    let closes = |at: usize| chars[at] == '"' && (1..=hashes).all(|distance| chars.get(at + distance) == Some(&'#'));
     let close = (quote + 1..chars.len()).find(|at| closes(*at));
     Some(close.map_or(chars.len(), |at| at + 1 + hashes))
 }
@@ -125,10 +116,7 @@ mod tests {
 
     #[test]
     fn lifetimes_and_names_with_r_are_code() {
-        check(
-            "fn f<'a>(x: &'a str) {}",
-            &["fn", "f", "a", "x", "a", "str"],
-        );
+        check("fn f<'a>(x: &'a str) {}", &["fn", "f", "a", "x", "a", "str"]);
         check("for r in bar {}", &["for", "r", "in", "bar"]);
     }
 
