@@ -1,0 +1,137 @@
+/** The page's frame, wide and narrow. */
+import { useEffect } from 'preact/hooks';
+import { MapIcon, MoreIcon, NodesIcon, TableIcon } from './icons';
+import { Legend } from './legend';
+import { MapView } from './map';
+import { Banners, EmptyMap } from './panels/banners';
+import { NodeList } from './panels/nodes';
+import { Panel } from './panels/panel';
+import * as store from './store';
+import { Strip } from './strip';
+import { EdgeTable, TableDrawer } from './table';
+import { CopyButton, ThemeButton, TopBar } from './topbar';
+
+const TABS = [
+  ['map', 'Map', MapIcon],
+  ['flows', 'Flows', TableIcon],
+  ['nodes', 'Nodes', NodesIcon],
+  ['more', 'More', MoreIcon],
+] as const;
+
+function TabBar() {
+  return (
+    <nav class="tabs" aria-label="Views">
+      {TABS.map(([id, title, Icon]) => (
+        <button
+          type="button"
+          key={id}
+          data-testid={`tab-${id}`}
+          aria-current={store.tab.value === id ? 'page' : undefined}
+          onClick={() => {
+            store.tab.value = id;
+          }}
+        >
+          <Icon />
+          {title}
+        </button>
+      ))}
+    </nav>
+  );
+}
+
+function NodesTab() {
+  const graph = store.graph.value;
+  return (
+    <div class="page">
+      <h2>Nodes</h2>
+      {graph !== null && <NodeList graph={graph} />}
+    </div>
+  );
+}
+
+function MoreTab() {
+  const graph = store.graph.value;
+  return (
+    <div class="page">
+      <h2>More</h2>
+      <ThemeButton label />
+      <CopyButton label />
+      <h3>Legend</h3>
+      <Legend />
+      {graph !== null && (
+        <p class="note">
+          {graph.nodes.size} nodes, {graph.vertices.size} pods and addresses, {graph.edges.size} links;
+          revision {graph.revision}.
+        </p>
+      )}
+    </div>
+  );
+}
+
+function Wide() {
+  return (
+    <div class="middle">
+      <div class="stack">
+        <Banners />
+        <div class="map-box">
+          <MapView />
+          <EmptyMap />
+        </div>
+        {store.tableOpen.value && <TableDrawer />}
+      </div>
+      <Panel />
+    </div>
+  );
+}
+
+function Narrow() {
+  const tab = store.tab.value;
+  return (
+    <>
+      <Banners />
+      {/* The map stays in the page, so that its canvases live on. */}
+      <div class={tab === 'map' ? 'phone-map' : 'phone-map away'}>
+        <div class="map-box">
+          <MapView />
+          <EmptyMap />
+        </div>
+        <Panel />
+      </div>
+      {tab === 'flows' && <EdgeTable />}
+      {tab === 'nodes' && <NodesTab />}
+      {tab === 'more' && <MoreTab />}
+    </>
+  );
+}
+
+/** Everything. */
+export function App() {
+  useEffect(() => {
+    const escape = (event: KeyboardEvent) => {
+      if (event.key === 'Escape' && !(event.target as HTMLElement).matches('input')) store.select(null);
+    };
+    document.addEventListener('keydown', escape);
+    return () => document.removeEventListener('keydown', escape);
+  }, []);
+  const graph = store.graph.value;
+  const stats = store.frameStats.value;
+  return (
+    <main
+      class={store.narrow.value ? 'app narrow' : 'app'}
+      data-testid="app"
+      data-connected={store.connection.value.kind === 'live'}
+      data-run={graph?.run}
+      data-revision={graph?.revision}
+      data-group={store.grouping.value}
+      data-edges={graph?.edges.size}
+      data-hidden-links={store.scene.value?.hiddenLinks}
+      data-frame-ms={stats?.frameMs.toFixed(1)}
+      data-base-ms={stats?.baseMs.toFixed(1)}
+    >
+      <TopBar />
+      {store.narrow.value ? <Narrow /> : <Wide />}
+      <Strip />
+      {store.narrow.value && <TabBar />}
+    </main>
+  );
+}

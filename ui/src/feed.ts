@@ -1,0 +1,72 @@
+/** Feeds the store: the stream, thinned to what the eye needs, the clock, and what the browser says of itself. */
+import { effect } from '@preact/signals';
+import { elapse, type Graph } from './graph';
+import { remember } from './history';
+import * as store from './store';
+import { follow } from './stream';
+
+/** The page takes new data at most four times a second. */
+const DATA_MS = 250;
+
+/** Starts everything that comes from outside. */
+export function startFeed(): void {
+  let waiting: Graph | null = null;
+  let timer: ReturnType<typeof setTimeout> | null = null;
+  let shownAt = 0;
+  let offsetMs = 0;
+
+  const show = () => {
+    timer = null;
+    if (waiting === null) return;
+    shownAt = performance.now();
+    store.graph.value = waiting;
+    waiting = null;
+  };
+  follow({
+    open: () => new EventSource('api/v1/stream?view=pod'),
+    onGraph: (graph) => {
+      waiting = graph;
+      offsetMs = graph.timeMs - Date.now();
+      const rest = DATA_MS - (performance.now() - shownAt);
+      if (rest <= 0 && timer === null) show();
+      else timer ??= setTimeout(show, Math.max(rest, 0));
+    },
+    onConnection: (connection) => {
+      if (connection.kind !== store.connection.peek().kind || connection.kind === 'broken')
+        store.connection.value = connection;
+    },
+    later: (run, ms) => setTimeout(run, ms),
+    now: () => Date.now(),
+  });
+  setInterval(() => {
+    const now = Date.now() + offsetMs;
+    store.nowMs.value = now;
+    const graph = store.graph.peek();
+    if (graph === null || store.connection.peek().kind !== 'live') return;
+    const later = elapse(graph, now);
+    if (later !== graph && waiting === null) store.graph.value = later;
+    store.history.value = remember(store.history.peek(), graph, now);
+  }, 1000);
+
+  watch('(max-width: 720px)', (matches) => {
+    store.narrow.value = matches;
+  });
+  watch('(prefers-reduced-motion: reduce)', (matches) => {
+    store.reducedMotion.value = matches;
+  });
+  const visible = () => {
+    store.pageHidden.value = document.hidden;
+  };
+  document.addEventListener('visibilitychange', visible);
+  visible();
+  effect(() => {
+    document.documentElement.dataset['theme'] = store.theme.value;
+  });
+  store.keepAddress();
+}
+
+function watch(media: string, tell: (matches: boolean) => void): void {
+  const list = matchMedia(media);
+  list.addEventListener('change', () => tell(list.matches));
+  tell(list.matches);
+}

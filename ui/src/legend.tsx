@@ -1,0 +1,60 @@
+/** What the marks on the map mean. */
+import { spacing } from './rate';
+
+const RATES = [
+  [1, '1/s'],
+  [100, '100/s'],
+  [10_000, '10k/s'],
+] as const;
+
+/** Particles as far apart as they are on the map, as many as the room holds. */
+function Gaps({ rate }: { rate: number }) {
+  const gap = spacing(rate) ?? 0;
+  const width = rate === 1 ? 128 : 46;
+  const dots = [];
+  for (let x = 3; x < width; x += gap)
+    dots.push(<rect key={x} x={x - 1.3} y="3.7" width="2.6" height="2.6" />);
+  return (
+    <svg width={width} height="10" class="gaps" aria-hidden="true">
+      {dots}
+    </svg>
+  );
+}
+
+/** The legend, at the map's lower left. */
+export function Legend() {
+  return (
+    <div class="legend" data-testid="legend">
+      <span>
+        <i class="line l4" />
+        L4
+      </span>
+      <span class="rates" title="The gap between particles is the rate, in packets per second">
+        {RATES.map(([rate, label]) => (
+          <span key={rate}>
+            <Gaps rate={rate} />
+            {label}
+          </span>
+        ))}
+      </span>
+      <span class="marks">
+        <span>
+          <i class="square fresh" />
+          new
+        </span>
+        <span>
+          <i class="square pending" />
+          pending
+        </span>
+        <span>
+          <i class="square failing" />
+          failing
+        </span>
+        <span>
+          <i class="square silent" />
+          node silent
+        </span>
+      </span>
+    </div>
+  );
+}

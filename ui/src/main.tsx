@@ -1,0 +1,12 @@
+/** Starts the page: styles, data, frame. */
+import './style/base.css';
+import './style/frame.css';
+import './style/panels.css';
+import { render } from 'preact';
+import { App } from './app';
+import { startFeed } from './feed';
+
+const root = document.getElementById('app');
+if (root === null) throw new Error('no #app in the page');
+startFeed();
+render(<App />, root);

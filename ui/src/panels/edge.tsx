@@ -1,0 +1,211 @@
+/** One link: what each side saw, and what was lost between them. */
+import { bytes, callName, clock, count, percent, rate, service } from '../format';
+import type { Graph } from '../graph';
+import { isLossy, lossRatio, lostPackets } from '../health';
+import { ArrowIcon, LossIcon } from '../icons';
+import * as store from '../store';
+import type { Amount, Edge, Side } from '../view';
+import { Badge, Chart, Fact, Stats, VertexLink } from './parts';
+
+function State({ edge }: { edge: Edge }) {
+  if (isLossy(edge))
+    return (
+      <Badge tone="bad">
+        <LossIcon /> Losing packets
+      </Badge>
+    );
+  if (edge.state === 'stale') return <Badge tone="plain">Stale</Badge>;
+  if (edge.loss.status !== 'measured') return <Badge tone="plain">{edge.loss.status}</Badge>;
+  return <Badge tone="good">No loss</Badge>;
+}
+
+const AMOUNTS: readonly [string, (amount: Amount) => string][] = [
+  ['skbs', (amount) => count(amount.skbs)],
+  ['segments', (amount) => count(amount.segments)],
+  ['L3 bytes', (amount) => bytes(amount.l3Bytes)],
+  ['payload', (amount) => bytes(amount.payloadBytes)],
+];
+const EVENTS: readonly [string, (side: Side) => number][] = [
+  ['opened', (side) => side.opened],
+  ['established', (side) => side.established],
+  ['closed', (side) => side.closed],
+  ['resets', (side) => side.resets],
+  ['ICMP errors', (side) => side.icmpErrors],
+];
+
+function SideHead({ name, side }: { name: string; side: Side | null }) {
+  return (
+    <th scope="col">
+      {name}
+      <small>
+        {side === null ? 'not seen' : side.nodes.join(', ')}
+        {side?.stale ? ' · stale' : ''}
+      </small>
+    </th>
+  );
+}
+
+/** Both sides beside each other; they are never added up. */
+function Sides({ edge }: { edge: Edge }) {
+  const { clientSide, serverSide } = edge;
+  const cell = (side: Side | null, read: (side: Side) => string) => (
+    <td class={side === null ? 'muted' : ''}>{side === null ? '–' : read(side)}</td>
+  );
+  const part = (title: string, way: 'forward' | 'reverse') => (
+    <>
+      <tr class="sub">
+        <th scope="rowgroup" colSpan={3}>
+          {title}
+        </th>
+      </tr>
+      {AMOUNTS.map(([name, read]) => (
+        <tr key={name}>
+          <th scope="row">{name}</th>
+          {cell(clientSide, (side) => read(side[way]))}
+          {cell(serverSide, (side) => read(side[way]))}
+        </tr>
+      ))}
+    </>
+  );
+  return (
+    <table class="sides" data-testid="sides">
+      <thead>
+        <tr>
+          <td />
+          <SideHead name="Client side" side={clientSide} />
+          <SideHead name="Server side" side={serverSide} />
+        </tr>
+      </thead>
+      <tbody>{part('Client → server', 'forward')}</tbody>
+      <tbody>{part('Server → client', 'reverse')}</tbody>
+      <tbody>
+        <tr class="sub">
+          <th scope="rowgroup" colSpan={3}>
+            Connections
+          </th>
+        </tr>
+        {EVENTS.map(([name, read]) => (
+          <tr key={name}>
+            <th scope="row">{name}</th>
+            {cell(clientSide, (side) => count(read(side)))}
+            {cell(serverSide, (side) => count(read(side)))}
+          </tr>
+        ))}
+      </tbody>
+    </table>
+  );
+}
+
+function LostBetween({ edge }: { edge: Edge }) {
+  const { loss } = edge;
+  if (loss.status !== 'measured')
+    return (
+      <p class="note" data-testid="loss-between" data-status={loss.status}>
+        <b>{loss.status}</b>
+        {loss.why !== null && `: ${loss.why}`}
+      </p>
+    );
+  const line = (name: string, lost: number | null, ratio: number | null) => {
+    const bad = (lost ?? 0) > 0;
+    return (
+      <div class="way">
+        <span>{name}</span>
+        <b class={bad ? 'bad' : ''}>{lost === null ? '–' : count(Math.max(0, lost))}</b>
+        <span class="track">
+          <i class={bad ? 'fill' : ''} style={{ width: `${Math.min(100, (ratio ?? 0) * 100)}%` }} />
+        </span>
+        <span class={bad ? 'bad share' : 'share'}>{ratio === null ? '–' : percent(ratio)}</span>
+      </div>
+    );
+  };
+  return (
+    <div data-testid="loss-between" data-status={loss.status}>
+      {line('client → server', loss.forwardLost, loss.forwardRatio)}
+      {line('server → client', loss.reverseLost, loss.reverseRatio)}
+    </div>
+  );
+}
+
+/** Everything about one link. */
+export function EdgePanel({ edge, graph }: { edge: Edge; graph: Graph }) {
+  const lossy = isLossy(edge);
+  const trail = store.history.value.trails.get(edge.id);
+  const client = graph.vertices.get(edge.client);
+  const server = graph.vertices.get(edge.server);
+  const measured = edge.loss.status === 'measured';
+  return (
+    <article data-testid="edge-panel" data-edge-id={edge.id}>
+      <State edge={edge} />
+      <h2 class="ends">
+        <span class="cut">{callName(client, edge.client)}</span>
+        <ArrowIcon bad={lossy} />
+        <span class="cut">{callName(server, edge.server)}</span>
+      </h2>
+      <p class="subline">
+        <i class="dot l4" />
+        L4 · {service(edge)}
+        {edge.guessed && ' · client guessed'}
+        {edge.own && " · Orrery's own"}
+      </p>
+      <Stats
+        items={[
+          lossy || measured
+            ? {
+                value: percent(lossRatio(edge)),
+                label: lossy ? `lost, ${count(lostPackets(edge))}` : 'lost between',
+                testid: 'edge-loss',
+                ...(lossy ? { tone: 'bad' as const } : {}),
+              }
+            : { value: '–', label: edge.loss.status, testid: 'edge-loss' },
+          { value: rate(edge.rate.forwardSkbs), label: 'packets/s', testid: 'edge-rate' },
+          { value: bytes(edge.rate.forwardBytes), label: 'bytes/s' },
+        ]}
+      />
+      {lossy && trail !== undefined && (
+        <section>
+          <h3>
+            Loss <span>last 2 min</span>
+          </h3>
+          <Chart values={trail.loss} tone="bad" label="Loss over the last two minutes" />
+        </section>
+      )}
+      {trail !== undefined && (
+        <section>
+          <h3>
+            Packets/s{' '}
+            <span>
+              {rate(trail.rate[0] ?? 0)} → {rate(edge.rate.forwardSkbs)}
+            </span>
+          </h3>
+          <Chart values={trail.rate} tone="l4" label="Packets per second over the last two minutes" />
+        </section>
+      )}
+      <section>
+        <h3>Lost between</h3>
+        <LostBetween edge={edge} />
+      </section>
+      <section>
+        <h3>Both sides</h3>
+        <Sides edge={edge} />
+      </section>
+      <section>
+        <h3>Link</h3>
+        <dl>
+          <Fact name="Client">
+            <VertexLink id={edge.client} graph={graph} />
+          </Fact>
+          <Fact name="Server">
+            <VertexLink id={edge.server} graph={graph} />
+          </Fact>
+          <Fact name="Answers">
+            {rate(edge.rate.reverseSkbs)} packets/s · {bytes(edge.rate.reverseBytes)}/s
+          </Fact>
+          <Fact name="Connections">{rate(edge.rate.connections)}/s</Fact>
+          <Fact name="State">{edge.state}</Fact>
+          <Fact name="First seen">{clock(edge.firstSeenMs)} UTC</Fact>
+          <Fact name="Last seen">{clock(edge.lastSeenMs)} UTC</Fact>
+        </dl>
+      </section>
+    </article>
+  );
+}

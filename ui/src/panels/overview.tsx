@@ -1,0 +1,103 @@
+/** With nothing selected: what is unhealthy first, then who talks most. */
+import { count } from '../format';
+import type { Graph } from '../graph';
+import { LossIcon, WarningIcon } from '../icons';
+import { isChatter } from '../scene';
+import * as store from '../store';
+import type { Vertex } from '../view';
+import { NodeList } from './nodes';
+import { Badge, EdgeList } from './parts';
+
+function Pods({ title, pods }: { title: string; pods: readonly Vertex[] }) {
+  if (pods.length === 0) return null;
+  return (
+    <section>
+      <h3>
+        {title} <span>{pods.length}</span>
+      </h3>
+      <ul class="pod-list">
+        {pods.slice(0, 12).map((pod) => (
+          <li key={pod.id}>
+            <button
+              type="button"
+              class="pod-line"
+              onClick={() => store.select({ kind: 'vertex', id: pod.id })}
+            >
+              <i class={`square ${pod.phase}`} />
+              <span class="cut">{pod.name}</span>
+              <span class="muted">{pod.node ?? ''}</span>
+            </button>
+          </li>
+        ))}
+      </ul>
+    </section>
+  );
+}
+
+/** One sentence about everything, then the lists. */
+export function Overview({ graph }: { graph: Graph }) {
+  const { lossy, nodes, failing, pending } = store.trouble.value;
+  const talkers = [...graph.edges.values()]
+    .filter((edge) => edge.rate.forwardSkbs > 0 && !isChatter(edge))
+    .sort((a, b) => b.rate.forwardSkbs - a.rate.forwardSkbs)
+    .slice(0, 8);
+  const troubled = lossy.length + nodes.length + failing.length;
+  return (
+    <article data-testid="overview">
+      {troubled === 0 ? (
+        <Badge tone="good">All quiet</Badge>
+      ) : (
+        <Badge tone={lossy.length + failing.length > 0 ? 'bad' : 'warning'}>Needs a look</Badge>
+      )}
+      <h2>{troubled === 0 ? 'Nothing unhealthy' : summary(lossy.length, nodes.length, failing.length)}</h2>
+      <p class="subline">
+        {count(graph.edges.size)} links on {count(graph.nodes.size)} nodes. Pick one on the map or in the
+        table.
+      </p>
+      {lossy.length > 0 && (
+        <section>
+          <h3 class="bad">
+            <LossIcon /> Losing packets <span>{lossy.length}</span>
+          </h3>
+          <EdgeList edges={lossy} graph={graph} limit={12} />
+        </section>
+      )}
+      <Pods title="Failing pods" pods={failing} />
+      <Pods title="Pending pods" pods={pending} />
+      <section>
+        <h3 class={nodes.length > 0 ? 'warning' : ''}>
+          {nodes.length > 0 && <WarningIcon />} Nodes <span>{graph.nodes.size}</span>
+        </h3>
+        {graph.nodes.size > 12 ? <FewNodes graph={graph} /> : <NodeList graph={graph} />}
+      </section>
+      <section>
+        <h3>
+          Top talkers <span>packets/s</span>
+        </h3>
+        {talkers.length === 0 ? (
+          <p class="note">Nothing is moving right now.</p>
+        ) : (
+          <EdgeList edges={talkers} graph={graph} />
+        )}
+      </section>
+    </article>
+  );
+}
+
+/** On a big cluster only the nodes that need attention are listed here. */
+function FewNodes({ graph }: { graph: Graph }) {
+  const { nodes } = store.trouble.value;
+  if (nodes.length === 0) return <p class="note">All {count(graph.nodes.size)} are live.</p>;
+  return (
+    <NodeList graph={{ ...graph, nodes: new Map(nodes.slice(0, 12).map((node) => [node.name, node])) }} />
+  );
+}
+
+function summary(lossy: number, nodes: number, failing: number): string {
+  const parts = [
+    lossy > 0 ? `${lossy} ${lossy === 1 ? 'link loses' : 'links lose'} packets` : '',
+    failing > 0 ? `${failing} ${failing === 1 ? 'pod fails' : 'pods fail'}` : '',
+    nodes > 0 ? `${nodes} ${nodes === 1 ? 'node is' : 'nodes are'} not well heard` : '',
+  ];
+  return parts.filter(Boolean).join(', ');
+}

@@ -1,0 +1,152 @@
+/** Small pieces all panels share. */
+import type { ComponentChildren } from 'preact';
+import { percent, rate, service } from '../format';
+import type { Graph } from '../graph';
+import { isLossy, lossRatio } from '../health';
+import { ArrowIcon, LossIcon } from '../icons';
+import * as store from '../store';
+import type { Edge } from '../view';
+
+/** A word on a tinted pill. */
+export function Badge({
+  tone,
+  children,
+}: {
+  tone: 'bad' | 'warning' | 'plain' | 'good';
+  children: ComponentChildren;
+}) {
+  return <span class={`badge ${tone}`}>{children}</span>;
+}
+
+/** Up to three numbers side by side. */
+export function Stats({
+  items,
+}: {
+  items: readonly { value: string; label: string; tone?: 'bad' | 'warning'; testid?: string }[];
+}) {
+  return (
+    <dl class="stats">
+      {items.map((item) => (
+        <div key={item.label}>
+          <dt>{item.label}</dt>
+          <dd class={item.tone ?? ''} data-testid={item.testid}>
+            {item.value}
+          </dd>
+        </div>
+      ))}
+    </dl>
+  );
+}
+
+/** A named line. */
+export function Fact({ name, children }: { name: string; children: ComponentChildren }) {
+  return (
+    <div class="fact">
+      <dt>{name}</dt>
+      <dd>{children}</dd>
+    </div>
+  );
+}
+
+/** A line chart of the last two minutes, filled below. */
+export function Chart({
+  values,
+  tone,
+  label,
+}: {
+  values: readonly number[];
+  tone: 'bad' | 'l4';
+  label: string;
+}) {
+  const most = Math.max(...values, tone === 'bad' ? 0.02 : 1) * 1.15;
+  const width = 300;
+  const height = 32;
+  const step = width / 119;
+  const points = values.map((value, index) => {
+    const x = width - (values.length - 1 - index) * step;
+    return `${x.toFixed(1)},${(height - 1.5 - (value / most) * (height - 4)).toFixed(1)}`;
+  });
+  const start = width - (values.length - 1) * step;
+  return (
+    <svg
+      class={`chart ${tone}`}
+      viewBox={`0 0 ${width} ${height}`}
+      preserveAspectRatio="none"
+      role="img"
+      aria-label={label}
+    >
+      {points.length > 1 && (
+        <>
+          <path
+            class="chart-fill"
+            d={`M${start.toFixed(1)},${height} L${points.join(' L')} L${width},${height} Z`}
+          />
+          <path class="chart-line" d={`M${points.join(' L')}`} vector-effect="non-scaling-stroke" />
+        </>
+      )}
+    </svg>
+  );
+}
+
+/** The name of a vertex as a button that selects it. */
+export function VertexLink({ id, graph }: { id: string; graph: Graph }) {
+  const vertex = graph.vertices.get(id);
+  return (
+    <button
+      type="button"
+      class="text-button"
+      title={vertex?.name ?? id}
+      onClick={() => store.select({ kind: 'vertex', id })}
+    >
+      {vertex?.name ?? id}
+    </button>
+  );
+}
+
+/** Links as a short list, for panels about something that has several. */
+export function EdgeList({
+  edges,
+  graph,
+  limit = 40,
+}: {
+  edges: readonly Edge[];
+  graph: Graph;
+  limit?: number;
+}) {
+  return (
+    <ul class="edge-list">
+      {edges.slice(0, limit).map((edge) => {
+        const lossy = isLossy(edge);
+        const name = (id: string) => graph.vertices.get(id)?.name ?? id;
+        return (
+          <li key={edge.id}>
+            <button
+              type="button"
+              class="edge-line"
+              data-edge-id={edge.id}
+              onClick={() => store.select({ kind: 'edge', id: edge.id })}
+            >
+              <span class="edge-ends">
+                <span class="cut">{name(edge.client)}</span>
+                <ArrowIcon bad={lossy} />
+                <span class="cut">{name(edge.server)}</span>
+              </span>
+              <span class="edge-more">
+                <span>{service(edge)}</span>
+                {edge.state === 'stale' && <em>stale</em>}
+                {lossy && (
+                  <span class="bad lossy">
+                    <LossIcon />
+                    {percent(lossRatio(edge))}
+                  </span>
+                )}
+                <span class="edge-rate">{rate(edge.rate.forwardSkbs)}/s</span>
+              </span>
+            </button>
+          </li>
+        );
+      })}
+      {edges.length > limit && <li class="muted">and {edges.length - limit} more in the table</li>}
+    </ul>
+  );
+}

@@ -1,0 +1,142 @@
+/** One pod, machine, service or address of the world; and groups of them. */
+import { bytes, clock, rate } from '../format';
+import type { Graph } from '../graph';
+import type { Group, Grouping } from '../groups';
+import { isLossy } from '../health';
+import { edgesOf, type Selection } from '../select';
+import * as store from '../store';
+import type { Edge, Vertex } from '../view';
+import { Badge, EdgeList, Fact, Stats } from './parts';
+
+function sums(edges: readonly Edge[]) {
+  let packets = 0;
+  let volume = 0;
+  for (const { rate: one } of edges) {
+    packets += one.forwardSkbs + one.reverseSkbs;
+    volume += one.forwardBytes + one.reverseBytes;
+  }
+  return [
+    { value: String(edges.length), label: edges.length === 1 ? 'link' : 'links' },
+    { value: rate(packets), label: 'packets/s' },
+    { value: bytes(volume), label: 'bytes/s' },
+  ];
+}
+
+const worstFirst = (edges: readonly Edge[]) =>
+  [...edges].sort(
+    (a, b) => Number(isLossy(b)) - Number(isLossy(a)) || b.rate.forwardSkbs - a.rate.forwardSkbs,
+  );
+
+function PhaseBadge({ vertex }: { vertex: Vertex }) {
+  if (vertex.kind !== 'pod') return <Badge tone="plain">{vertex.kind}</Badge>;
+  if (vertex.phase === 'failing') return <Badge tone="bad">◆ failing</Badge>;
+  if (vertex.phase === 'pending') return <Badge tone="warning">□ pending</Badge>;
+  return <Badge tone="plain">{vertex.phase}</Badge>;
+}
+
+/** Everything about one vertex. */
+export function VertexPanel({
+  vertex,
+  graph,
+  grouping,
+}: {
+  vertex: Vertex;
+  graph: Graph;
+  grouping: Grouping;
+}) {
+  const edges = edgesOf({ kind: 'vertex', id: vertex.id }, graph, grouping);
+  const { node } = vertex;
+  return (
+    <article data-testid="vertex-panel" data-vertex-id={vertex.id}>
+      <PhaseBadge vertex={vertex} />
+      <h2 class="breakable">{vertex.name}</h2>
+      <p class="subline">
+        {[vertex.namespace, vertex.workloadKind, vertex.workload].filter(Boolean).join(' · ')}
+      </p>
+      <Stats items={sums(edges)} />
+      <dl>
+        {node !== null && (
+          <Fact name="Node">
+            <button
+              type="button"
+              class="text-button"
+              onClick={() => store.select({ kind: 'node', id: node })}
+            >
+              {node}
+            </button>
+          </Fact>
+        )}
+        <Fact name="Addresses">
+          {vertex.addresses.length === 0 ? (
+            <span class="muted">none known</span>
+          ) : (
+            vertex.addresses.map((address) => (
+              <span key={address} class="address">
+                {address}
+              </span>
+            ))
+          )}
+        </Fact>
+        {vertex.kind === 'pod' && <Fact name="Ready">{vertex.ready ? 'yes' : 'no'}</Fact>}
+        {vertex.hostNetwork && <Fact name="Network">the node's own</Fact>}
+        {vertex.createdMs !== null && <Fact name="Created">{clock(vertex.createdMs)} UTC</Fact>}
+      </dl>
+      <section>
+        <h3>
+          Links <span>{edges.length}</span>
+        </h3>
+        {edges.length === 0 ? (
+          <p class="note">No traffic seen from or to it yet.</p>
+        ) : (
+          <EdgeList edges={worstFirst(edges)} graph={graph} />
+        )}
+      </section>
+    </article>
+  );
+}
+
+/** A group, or a link that stands for several. */
+export function BundlePanel({
+  title,
+  selection,
+  group,
+  graph,
+  grouping,
+}: {
+  title: preact.ComponentChildren;
+  selection: Selection;
+  group: Group | undefined;
+  graph: Graph;
+  grouping: Grouping;
+}) {
+  const edges = edgesOf(selection, graph, grouping);
+  const lossy = edges.filter(isLossy).length;
+  return (
+    <article data-testid="group-panel">
+      {lossy > 0 ? (
+        <Badge tone="bad">
+          ⊗ {lossy} {lossy === 1 ? 'link loses' : 'links lose'} packets
+        </Badge>
+      ) : (
+        <Badge tone="plain">{selection.kind === 'link' ? 'bundle' : grouping}</Badge>
+      )}
+      <h2 class="ends">{title}</h2>
+      {group !== undefined && (
+        <p class="subline">
+          {group.members.length} {group.members.length === 1 ? 'member' : 'members'}
+        </p>
+      )}
+      <Stats items={sums(edges)} />
+      <section>
+        <h3>
+          Links <span>{edges.length}</span>
+        </h3>
+        {edges.length === 0 ? (
+          <p class="note">No traffic seen here yet.</p>
+        ) : (
+          <EdgeList edges={worstFirst(edges)} graph={graph} />
+        )}
+      </section>
+    </article>
+  );
+}

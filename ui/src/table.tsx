@@ -1,0 +1,220 @@
+/** The live table of links: the map's accessible twin. A real table; only the rows near the view are in the page. */
+import { useSignal } from '@preact/signals';
+import { useEffect, useRef } from 'preact/hooks';
+import { bytes, count, percent, rate, service } from './format';
+import type { Graph } from './graph';
+import { isLossy, lossRatio } from './health';
+import { CloseIcon, LossIcon } from './icons';
+import { order, type Sort, type SortKey, visibleRows } from './rows';
+import * as store from './store';
+import type { Edge, Vertex } from './view';
+
+const COLUMNS: readonly { key: SortKey; title: string; number?: boolean }[] = [
+  { key: 'client', title: 'Client' },
+  { key: 'server', title: 'Server' },
+  { key: 'port', title: 'Port' },
+  { key: 'rate', title: 'Packets/s', number: true },
+  { key: 'bytes', title: 'Bytes/s', number: true },
+  { key: 'loss', title: 'Lost between', number: true },
+];
+/** Rows change places no more often than this, so that one can be read and clicked. */
+const REORDER_MS = 2000;
+
+function Name({ vertex, id }: { vertex: Vertex | undefined; id: string }) {
+  if (vertex === undefined) return <span class="cut">{id}</span>;
+  return (
+    <span class="cut" title={vertex.name}>
+      {vertex.namespace !== null && <small>{vertex.namespace}/</small>}
+      {vertex.name}
+    </span>
+  );
+}
+
+function LossCell({ edge }: { edge: Edge }) {
+  if (isLossy(edge))
+    return (
+      <span class="bad lossy">
+        <LossIcon />
+        {percent(lossRatio(edge))}
+      </span>
+    );
+  if (edge.loss.status === 'measured') return <span>0%</span>;
+  return (
+    <span class="muted" title={edge.loss.why ?? ''}>
+      {edge.loss.status}
+    </span>
+  );
+}
+
+function Row({ edge, graph, index, active }: { edge: Edge; graph: Graph; index: number; active: boolean }) {
+  const picked = store.selection.value?.kind === 'edge' && store.selection.value.id === edge.id;
+  const pick = () => store.select(picked ? null : { kind: 'edge', id: edge.id });
+  return (
+    <tr
+      data-testid="edge-row"
+      data-edge-id={edge.id}
+      data-rate={edge.rate.forwardSkbs}
+      data-state={edge.state}
+      data-loss={lossRatio(edge)}
+      aria-rowindex={index + 2}
+      aria-selected={picked}
+      tabIndex={active ? 0 : -1}
+      class={edge.state === 'stale' ? 'stale' : ''}
+      onClick={pick}
+      onKeyDown={(event) => {
+        if (event.key === 'Enter' || event.key === ' ') {
+          event.preventDefault();
+          pick();
+        }
+      }}
+    >
+      <td>
+        <Name vertex={graph.vertices.get(edge.client)} id={edge.client} />
+      </td>
+      <td>
+        <Name vertex={graph.vertices.get(edge.server)} id={edge.server} />
+      </td>
+      <td>
+        <span class="cut">
+          {service(edge)}
+          {edge.guessed && <em title="Who is the client was guessed from the ports"> guessed</em>}
+          {edge.own && <em title="Orrery's own reports"> own</em>}
+        </span>
+      </td>
+      <td class="number">{rate(edge.rate.forwardSkbs)}</td>
+      <td class="number">{bytes(edge.rate.forwardBytes + edge.rate.reverseBytes)}</td>
+      <td class="number">{edge.state === 'stale' ? <em>stale</em> : <LossCell edge={edge} />}</td>
+    </tr>
+  );
+}
+
+function Head({ sort, onSort }: { sort: Sort; onSort: (key: SortKey) => void }) {
+  return (
+    <thead>
+      <tr aria-rowindex={1}>
+        {COLUMNS.map(({ key, title, number }) => (
+          <th
+            key={key}
+            scope="col"
+            class={number ? 'number' : ''}
+            aria-sort={sort.key === key ? (sort.descending ? 'descending' : 'ascending') : 'none'}
+          >
+            <button type="button" data-testid={`sort-${key}`} onClick={() => onSort(key)}>
+              {title}
+              <i aria-hidden="true">{sort.key === key ? (sort.descending ? '↓' : '↑') : ''}</i>
+            </button>
+          </th>
+        ))}
+      </tr>
+    </thead>
+  );
+}
+
+/** The table with its own scrolling. */
+export function EdgeTable() {
+  const sort = useSignal<Sort>({ key: 'rate', descending: true });
+  const view = useSignal({ top: 0, height: 600 });
+  const active = useSignal(0);
+  const box = useRef<HTMLDivElement>(null);
+  const kept = useRef<{ ids: string[]; at: number; by: unknown[] }>({ ids: [], at: 0, by: [] });
+  useEffect(() => {
+    const element = box.current;
+    if (element === null) return;
+    const tell = () => {
+      view.value = { top: element.scrollTop, height: element.clientHeight };
+    };
+    const observer = new ResizeObserver(tell);
+    observer.observe(element);
+    element.addEventListener('scroll', tell, { passive: true });
+    return () => {
+      observer.disconnect();
+      element.removeEventListener('scroll', tell);
+    };
+  }, [view]);
+  const graph = store.graph.value;
+  if (graph === null) return <p class="empty">Waiting for the collector's first picture.</p>;
+  const rowHeight = store.narrow.value ? 44 : 30;
+  const now = performance.now();
+  const by = [sort.value, store.query.value, graph.edges.size];
+  if (now - kept.current.at > REORDER_MS || by.some((value, index) => value !== kept.current.by[index]))
+    kept.current = { ids: order(graph, store.found.value, sort.value), at: now, by };
+  const ids = kept.current.ids.filter((id) => graph.edges.has(id));
+  const { first, end } = visibleRows(ids.length, view.value.top, view.value.height, rowHeight);
+  const onSort = (key: SortKey) => {
+    const before = sort.value;
+    const text = key === 'client' || key === 'server' || key === 'port';
+    sort.value = { key, descending: before.key === key ? !before.descending : !text };
+  };
+  const move = (event: KeyboardEvent) => {
+    const step = event.key === 'ArrowDown' ? 1 : event.key === 'ArrowUp' ? -1 : 0;
+    const element = box.current;
+    if (step === 0 || element === null || !(event.target as HTMLElement).matches('tr')) return;
+    event.preventDefault();
+    active.value = Math.max(0, Math.min(ids.length - 1, active.value + step));
+    const top = active.value * rowHeight;
+    if (top < element.scrollTop) element.scrollTop = top;
+    else if (top + rowHeight * 2.2 > element.scrollTop + element.clientHeight)
+      element.scrollTop = top + rowHeight * 2.2 - element.clientHeight;
+    requestAnimationFrame(() =>
+      element.querySelector<HTMLElement>(`tr[aria-rowindex="${active.value + 2}"]`)?.focus(),
+    );
+  };
+  const reachable = Math.min(Math.max(active.value, first), Math.max(first, end - 1));
+  return (
+    // biome-ignore lint/a11y/noNoninteractiveTabindex: a scrolling region must be reachable by keys
+    <section class="table-box" ref={box} tabIndex={0} onKeyDown={move} aria-label="Links">
+      <table data-testid="edge-table" aria-rowcount={ids.length + 1}>
+        <caption class="hidden">Links of the cluster, {count(ids.length)} in all</caption>
+        <Head sort={sort.value} onSort={onSort} />
+        <tbody>
+          {first > 0 && <tr aria-hidden="true" class="filler" style={{ height: `${first * rowHeight}px` }} />}
+          {ids.slice(first, end).map((id, index) => {
+            const edge = graph.edges.get(id);
+            if (edge === undefined) return null;
+            return (
+              <Row
+                key={id}
+                edge={edge}
+                graph={graph}
+                index={first + index}
+                active={first + index === reachable}
+              />
+            );
+          })}
+          {end < ids.length && (
+            <tr aria-hidden="true" class="filler" style={{ height: `${(ids.length - end) * rowHeight}px` }} />
+          )}
+        </tbody>
+      </table>
+      {ids.length === 0 && (
+        <p class="empty">
+          {graph.edges.size === 0
+            ? 'No traffic seen yet. A link appears with its first packet.'
+            : 'No link matches.'}
+        </p>
+      )}
+    </section>
+  );
+}
+
+/** The table as a drawer under the map. */
+export function TableDrawer() {
+  return (
+    <div class="drawer">
+      <div class="drawer-head">
+        <h2>Links</h2>
+        <button
+          type="button"
+          class="icon-button"
+          aria-label="Close the table"
+          onClick={() => {
+            store.tableOpen.value = false;
+          }}
+        >
+          <CloseIcon />
+        </button>
+      </div>
+      <EdgeTable />
+    </div>
+  );
+}

@@ -1,0 +1,6 @@
+/** Unit, law and contract tests: no browser, no network. */
+import { defineConfig } from 'vitest/config';
+
+export default defineConfig({
+  test: { include: ['tests/**/*.test.ts'], environment: 'node' },
+});
