@@ -11,9 +11,7 @@ fn hierarchy() -> Option<PathBuf> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
     mounts.lines().find_map(|line| {
         let (left, right) = line.split_once(" - ")?;
-        right
-            .starts_with("cgroup2 ")
-            .then(|| left.split(' ').nth(4).map(PathBuf::from))?
+        right.starts_with("cgroup2 ").then(|| left.split(' ').nth(4).map(PathBuf::from))?
     })
 }
 
@@ -51,7 +49,5 @@ pub(crate) fn remove_tree(path: &Path) {
             remove_tree(&entry.path());
         }
     }
-    let _ = wait_for("a cgroup to empty", Duration::from_secs(1), || {
-        std::fs::remove_dir(path).is_ok().then_some(())
-    });
+    let _ = wait_for("a cgroup to empty", Duration::from_secs(1), || std::fs::remove_dir(path).is_ok().then_some(()));
 }

@@ -35,6 +35,14 @@ pub struct UdpSend {
     pub replies: bool,
 }
 
+impl UdpSend {
+    /// Datagrams from one port, without waiting for replies.
+    #[must_use]
+    pub fn new(to: SocketAddr, datagrams: u64, payload: u32, pps: f64) -> Self {
+        Self { to, datagrams, payload, pps, per_port: 0, replies: false }
+    }
+}
+
 /// TCP connections to one destination that serves transfers.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct TcpSend {

@@ -77,9 +77,6 @@ pub(crate) trait Context<T> {
 
 impl<T, E: Into<std::io::Error>> Context<T> for std::result::Result<T, E> {
     fn context(self, what: impl FnOnce() -> String) -> Result<T> {
-        self.map_err(|source| LabError::Io {
-            what: what(),
-            source: source.into(),
-        })
+        self.map_err(|source| LabError::Io { what: what(), source: source.into() })
     }
 }

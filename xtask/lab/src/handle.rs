@@ -167,10 +167,7 @@ impl Pod {
             Ok::<_, std::io::Error>(serde_json::from_str(&answer)?)
         };
         match exchange().context(|| format!("ask pod {}", self.name))? {
-            Answer::Failed { message } => Err(LabError::Pod {
-                pod: self.name.clone(),
-                message,
-            }),
+            Answer::Failed { message } => Err(LabError::Pod { pod: self.name.clone(), message }),
             answer => Ok(answer),
         }
     }
@@ -216,23 +213,10 @@ impl Pod {
 
     /// Starts datagrams at a rate that can be changed.
     pub fn start_udp(self: &Arc<Self>, to: SocketAddr, payload: u32, pps: f64) -> Result<Flow> {
-        let send = UdpSend {
-            to,
-            datagrams: 0,
-            payload,
-            pps,
-            per_port: 0,
-            replies: false,
-        };
+        let send = UdpSend::new(to, 0, payload, pps);
         match self.call(&Request::StartUdp(send))? {
-            Answer::Started { id } => Ok(Flow {
-                pod: Arc::clone(self),
-                id,
-                stopped: false,
-            }),
-            other => Err(LabError::Protocol {
-                what: format!("{other:?}"),
-            }),
+            Answer::Started { id } => Ok(Flow { pod: Arc::clone(self), id, stopped: false }),
+            other => Err(LabError::Protocol { what: format!("{other:?}") }),
         }
     }
 
@@ -240,9 +224,7 @@ impl Pod {
     pub fn ledger(&self) -> Result<Ledger> {
         match self.call(&Request::Ledger)? {
             Answer::Ledger(ledger) => Ok(ledger),
-            other => Err(LabError::Protocol {
-                what: format!("{other:?}"),
-            }),
+            other => Err(LabError::Protocol { what: format!("{other:?}") }),
         }
     }
 }

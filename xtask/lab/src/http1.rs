@@ -45,8 +45,7 @@ pub struct Response {
 impl Response {
     /// The body as JSON.
     pub fn json(&self) -> Result<serde_json::Value> {
-        serde_json::from_slice(&self.body)
-            .context(|| format!("read JSON: {}", String::from_utf8_lossy(&self.body)))
+        serde_json::from_slice(&self.body).context(|| format!("read JSON: {}", String::from_utf8_lossy(&self.body)))
     }
 }
 
@@ -80,9 +79,7 @@ impl Client {
 
     fn over(stream: Box<dyn Stream>, timeout: Duration) -> std::io::Result<Self> {
         stream.set_timeout(timeout)?;
-        Ok(Self {
-            stream: BufReader::new(stream),
-        })
+        Ok(Self { stream: BufReader::new(stream) })
     }
 
     /// A GET, or a POST when there is a body.
@@ -98,16 +95,10 @@ impl Client {
             Length::Chunked => while self.chunk(&mut content)? {},
             Length::Close => {
                 let stream = &mut self.stream;
-                stream
-                    .take(MAX_BODY_BYTES as u64)
-                    .read_to_end(&mut content)?;
+                stream.take(MAX_BODY_BYTES as u64).read_to_end(&mut content)?;
             }
         }
-        Ok(Response {
-            status,
-            headers,
-            body: content,
-        })
+        Ok(Response { status, headers, body: content })
     }
 
     /// A GET whose answer does not end: server-sent events.
@@ -117,24 +108,14 @@ impl Client {
         if status != 200 {
             return Err(Error::other(format!("status {status}")));
         }
-        Ok(Events {
-            client: self,
-            chunked: matches!(length, Length::Chunked),
-            text: Vec::new(),
-        })
+        Ok(Events { client: self, chunked: matches!(length, Length::Chunked), text: Vec::new() })
     }
 
     fn ask(&mut self, host: &str, target: &str, body: &[u8], headers: &str) -> std::io::Result<()> {
         let method = if body.is_empty() { "GET" } else { "POST" };
-        let length = if body.is_empty() {
-            String::new()
-        } else {
-            format!("content-length: {}\r\n", body.len())
-        };
-        let mut text = format!(
-            "{method} {target} HTTP/1.1\r\nhost: {host}\r\naccept: */*\r\n{length}{headers}\r\n"
-        )
-        .into_bytes();
+        let length = if body.is_empty() { String::new() } else { format!("content-length: {}\r\n", body.len()) };
+        let mut text =
+            format!("{method} {target} HTTP/1.1\r\nhost: {host}\r\naccept: */*\r\n{length}{headers}\r\n").into_bytes();
         text.extend_from_slice(body);
         self.stream.get_mut().write_all(&text)
     }
@@ -148,31 +129,15 @@ impl Client {
         let headers: Vec<_> = head
             .headers
             .iter()
-            .map(|field| {
-                (
-                    field.name.to_ascii_lowercase(),
-                    String::from_utf8_lossy(field.value).into_owned(),
-                )
-            })
+            .map(|field| (field.name.to_ascii_lowercase(), String::from_utf8_lossy(field.value).into_owned()))
             .collect();
-        let value = |name: &str| {
-            headers
-                .iter()
-                .find(|(known, _)| known == name)
-                .map(|(_, value)| value.as_str())
-        };
+        let value = |name: &str| headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str());
         let length = if status == 204 || status == 304 {
             Length::Bytes(0)
         } else if value("transfer-encoding").is_some_and(|value| value.contains("chunked")) {
             Length::Chunked
         } else if let Some(bytes) = value("content-length") {
-            Length::Bytes(
-                bytes
-                    .parse()
-                    .ok()
-                    .filter(|bytes| *bytes <= MAX_BODY_BYTES)
-                    .ok_or(ErrorKind::InvalidData)?,
-            )
+            Length::Bytes(bytes.parse().ok().filter(|bytes| *bytes <= MAX_BODY_BYTES).ok_or(ErrorKind::InvalidData)?)
         } else {
             Length::Close
         };
@@ -183,14 +148,8 @@ impl Client {
     fn chunk(&mut self, content: &mut Vec<u8>) -> std::io::Result<bool> {
         let mut line = String::new();
         self.stream.read_line(&mut line)?;
-        let size = line
-            .trim()
-            .split(';')
-            .next()
-            .and_then(|hex| usize::from_str_radix(hex, 16).ok());
-        let size = size
-            .filter(|size| content.len() + size <= MAX_BODY_BYTES)
-            .ok_or(ErrorKind::InvalidData)?;
+        let size = line.trim().split(';').next().and_then(|hex| usize::from_str_radix(hex, 16).ok());
+        let size = size.filter(|size| content.len() + size <= MAX_BODY_BYTES).ok_or(ErrorKind::InvalidData)?;
         let start = content.len();
         content.resize(start + size + 2, 0);
         self.stream.read_exact(&mut content[start..])?;
@@ -265,16 +224,8 @@ fn parse_event(block: &str) -> Option<Event> {
 fn read_head(stream: &mut impl BufRead) -> std::io::Result<Option<Vec<u8>>> {
     let mut text = Vec::new();
     while !text.ends_with(b"\r\n\r\n") {
-        if stream
-            .take(MAX_HEAD_BYTES as u64)
-            .read_until(b'\n', &mut text)?
-            == 0
-        {
-            return if text.is_empty() {
-                Ok(None)
-            } else {
-                Err(ErrorKind::UnexpectedEof.into())
-            };
+        if stream.take(MAX_HEAD_BYTES as u64).read_until(b'\n', &mut text)? == 0 {
+            return if text.is_empty() { Ok(None) } else { Err(ErrorKind::UnexpectedEof.into()) };
         }
         if text.len() > MAX_HEAD_BYTES {
             return Err(ErrorKind::InvalidData.into());
@@ -314,15 +265,13 @@ fn answer(stream: &TcpStream, bytes: u32) -> std::io::Result<()> {
         let mut fields = [httparse::EMPTY_HEADER; 48];
         let mut head = httparse::Request::new(&mut fields);
         head.parse(&text).map_err(Error::other)?;
-        let length = head
-            .headers
-            .iter()
-            .find(|field| field.name.eq_ignore_ascii_case("content-length"));
-        let length: u64 = length
-            .and_then(|field| std::str::from_utf8(field.value).ok()?.trim().parse().ok())
-            .unwrap_or(0);
+        let length = head.headers.iter().find(|field| field.name.eq_ignore_ascii_case("content-length"));
+        let length: u64 =
+            length.and_then(|field| std::str::from_utf8(field.value).ok()?.trim().parse().ok()).unwrap_or(0);
         std::io::copy(&mut (&mut requests).take(length), &mut std::io::sink())?;
-        let mut response = format!("HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\ncontent-length: {bytes}\r\n\r\n").into_bytes();
+        let mut response =
+            format!("HTTP/1.1 200 OK\r\ncontent-type: application/octet-stream\r\ncontent-length: {bytes}\r\n\r\n")
+                .into_bytes();
         response.resize(response.len() + bytes as usize, b'.');
         out.write_all(&response)?;
     }
@@ -336,9 +285,8 @@ mod tests {
 
     #[test]
     fn requests_share_a_connection() {
-        let port = std::net::TcpListener::bind("127.0.0.1:0")
-            .and_then(|socket| socket.local_addr())
-            .expect("a free port");
+        let port =
+            std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a free port");
         serve(port, 1000).expect("it listens");
         let mut client = Client::tcp(port, Duration::from_secs(5)).expect("it connects");
         for body in [&b""[..], b"hello"] {
@@ -350,14 +298,7 @@ mod tests {
     #[test]
     fn events_are_read() {
         assert_eq!(parse_event(": heartbeat\n\n"), None);
-        let event = Event {
-            name: "delta".into(),
-            id: "1-2".into(),
-            data: "{}".into(),
-        };
-        assert_eq!(
-            parse_event("event: delta\nid: 1-2\ndata: {}\n\n"),
-            Some(event)
-        );
+        let event = Event { name: "delta".into(), id: "1-2".into(), data: "{}".into() };
+        assert_eq!(parse_event("event: delta\nid: 1-2\ndata: {}\n\n"), Some(event));
     }
 }

@@ -15,9 +15,7 @@ use crate::net::{Place, make_namespaces, make_underlay, netns_name, plug};
 use crate::pod_list::{self, Listed, timestamp, uid};
 use crate::run_dir::RunDir;
 use crate::spawn::{Home, Process, Spawner};
-use crate::spec::{
-    EXTERNAL, LabSpec, POD_MTU, Phase, PodSpec, ServiceSpec, mix, node_addresses, seed,
-};
+use crate::spec::{EXTERNAL, LabSpec, POD_MTU, Phase, PodSpec, ServiceSpec, mix, node_addresses, seed};
 use crate::sys::{Netns, binary, ip_batch, require_root};
 
 /// First and last host number that pods get in their node's network.
@@ -55,10 +53,7 @@ impl Lab {
     pub fn up(spec: LabSpec) -> Result<Self> {
         require_root()?;
         if !(2..=9).contains(&spec.nodes) {
-            return Err(LabError::Unknown {
-                kind: "lab of so many nodes (2 to 9)",
-                name: spec.nodes.to_string(),
-            });
+            return Err(LabError::Unknown { kind: "lab of so many nodes (2 to 9)", name: spec.nodes.to_string() });
         }
         let binary = binary("orrery-lab")?;
         let run = RunDir::create(&binary)?;
@@ -66,10 +61,7 @@ impl Lab {
         let (fabric, external) = match (namespaces.next(), namespaces.next()) {
             (Some(fabric), Some(external)) => (fabric, external),
             _ => {
-                return Err(LabError::Unknown {
-                    kind: "namespace",
-                    name: "fabric".to_owned(),
-                });
+                return Err(LabError::Unknown { kind: "namespace", name: "fabric".to_owned() });
             }
         };
         let mut lab = Self {
@@ -84,8 +76,7 @@ impl Lab {
             run,
             spec,
         };
-        let process =
-            lab.start_pod_process("external", &external, EXTERNAL.to_vec(), Home::default())?;
+        let process = lab.start_pod_process("external", &external, EXTERNAL.to_vec(), Home::default())?;
         let socket = lab.socket("external");
         lab.external = Some(Arc::new(Pod::external(external, socket, process)));
         let pods = lab.spec.pods.clone();
@@ -111,18 +102,13 @@ impl Lab {
 
     /// The nodes' names.
     pub fn nodes(&self) -> Vec<String> {
-        (1..=self.spec.nodes)
-            .map(|node| format!("n{node}"))
-            .collect()
+        (1..=self.spec.nodes).map(|node| format!("n{node}")).collect()
     }
 
     /// A node's namespace.
     pub fn node(&self, name: &str) -> Result<&Netns> {
         let number = self.node_number(name)?;
-        self.nodes.get(number - 1).ok_or_else(|| LabError::Unknown {
-            kind: "node",
-            name: name.to_owned(),
-        })
+        self.nodes.get(number - 1).ok_or_else(|| LabError::Unknown { kind: "node", name: name.to_owned() })
     }
 
     /// The router between the nodes.
@@ -132,22 +118,12 @@ impl Lab {
 
     /// The host outside the cluster, which takes the same requests as a pod.
     pub fn external(&self) -> Result<&Arc<Pod>> {
-        self.external.as_ref().ok_or_else(|| LabError::Unknown {
-            kind: "pod",
-            name: "external".to_owned(),
-        })
+        self.external.as_ref().ok_or_else(|| LabError::Unknown { kind: "pod", name: "external".to_owned() })
     }
 
     /// A pod by its name.
     pub fn pod(&self, name: &str) -> Result<Arc<Pod>> {
-        self.state()
-            .pods
-            .get(name)
-            .cloned()
-            .ok_or_else(|| LabError::Unknown {
-                kind: "pod",
-                name: name.to_owned(),
-            })
+        self.state().pods.get(name).cloned().ok_or_else(|| LabError::Unknown { kind: "pod", name: name.to_owned() })
     }
 
     /// All pods, by name.
@@ -157,19 +133,12 @@ impl Lab {
 
     /// Makes pods: listed as pending, then made, then listed as running.
     pub fn add_pods(&self, specs: &[PodSpec]) -> Result<Vec<Arc<Pod>>> {
-        let places = specs
-            .iter()
-            .map(|spec| self.list(spec))
-            .collect::<Result<Vec<_>>>()?;
+        let places = specs.iter().map(|spec| self.list(spec)).collect::<Result<Vec<_>>>()?;
         self.write_list()?;
         let names: Vec<String> = places.iter().map(|place| place.netns.clone()).collect();
         let namespaces = make_namespaces(&names)?;
         for (index, node) in self.nodes.iter().enumerate() {
-            let here: Vec<Place> = places
-                .iter()
-                .filter(|place| place.node == index + 1)
-                .cloned()
-                .collect();
+            let here: Vec<Place> = places.iter().filter(|place| place.node == index + 1).cloned().collect();
             if !here.is_empty() {
                 plug(node.name(), &here, self.spec.offloads)?;
             }
@@ -177,31 +146,12 @@ impl Lab {
         let mut pods = Vec::new();
         for ((spec, place), netns) in specs.iter().zip(places).zip(namespaces) {
             let (v4, v6) = place.addresses();
-            let uid = self
-                .state()
-                .listed
-                .get(&spec.name)
-                .map(|pod| pod.uid.clone())
-                .unwrap_or_default();
+            let uid = self.state().listed.get(&spec.name).map(|pod| pod.uid.clone()).unwrap_or_default();
             let cgroup = cgroup::pod(self.id(), &spec.node, &uid)?;
-            let home = Home {
-                resolver: self.resolver(&spec.namespace)?,
-                cgroup: cgroup.clone(),
-                netns: None,
-            };
-            let process =
-                self.start_pod_process(&spec.name, &netns, vec![v4.into(), v6.into()], home)?;
-            let pod = Arc::new(Pod::new(
-                spec,
-                place,
-                netns,
-                self.socket(&spec.name),
-                process,
-                cgroup,
-            ));
-            self.state()
-                .pods
-                .insert(spec.name.clone(), Arc::clone(&pod));
+            let home = Home { resolver: self.resolver(&spec.namespace)?, cgroup: cgroup.clone(), netns: None };
+            let process = self.start_pod_process(&spec.name, &netns, vec![v4.into(), v6.into()], home)?;
+            let pod = Arc::new(Pod::new(spec, place, netns, self.socket(&spec.name), process, cgroup));
+            self.state().pods.insert(spec.name.clone(), Arc::clone(&pod));
             pods.push(pod);
         }
         for pod in &pods {
@@ -231,11 +181,7 @@ impl Lab {
     }
 
     /// Changes what the list says about pods, and rewrites it.
-    pub fn set_phase<'a>(
-        &self,
-        names: impl IntoIterator<Item = &'a str>,
-        phase: Phase,
-    ) -> Result<()> {
+    pub fn set_phase<'a>(&self, names: impl IntoIterator<Item = &'a str>, phase: Phase) -> Result<()> {
         let mut state = self.state();
         for name in names {
             if let Some(pod) = state.listed.get_mut(name) {
@@ -257,42 +203,21 @@ impl Lab {
 
     /// Starts a program in a namespace of this lab, with its output in `<name>.log`.
     pub fn start(&self, name: &str, command: Command, netns: Option<&Netns>) -> Result<Process> {
-        let home = Home {
-            netns: netns.map(Netns::file).transpose()?,
-            ..Home::default()
-        };
+        let home = Home { netns: netns.map(Netns::file).transpose()?, ..Home::default() };
         self.start_in(name, command, home)
     }
 
     fn start_in(&self, name: &str, command: Command, home: Home) -> Result<Process> {
-        let process = self
-            .spawner
-            .spawn(command, home, &self.dir().join(format!("{name}.log")))?;
+        let process = self.spawner.spawn(command, home, &self.dir().join(format!("{name}.log")))?;
         self.run.record(process.pid())?;
         Ok(process)
     }
 
-    fn start_pod_process(
-        &self,
-        name: &str,
-        netns: &Netns,
-        addresses: Vec<IpAddr>,
-        home: Home,
-    ) -> Result<Process> {
+    fn start_pod_process(&self, name: &str, netns: &Netns, addresses: Vec<IpAddr>, home: Home) -> Result<Process> {
         let mut command = Command::new(&self.binary);
-        command
-            .arg("pod")
-            .arg(self.socket(name))
-            .args(["--mtu", &POD_MTU.to_string()]);
+        command.arg("pod").arg(self.socket(name)).args(["--mtu", &POD_MTU.to_string()]);
         command.args(addresses.iter().map(ToString::to_string));
-        self.start_in(
-            name,
-            command,
-            Home {
-                netns: Some(netns.file()?),
-                ..home
-            },
-        )
+        self.start_in(name, command, Home { netns: Some(netns.file()?), ..home })
     }
 
     fn socket(&self, pod: &str) -> PathBuf {
@@ -300,15 +225,10 @@ impl Lab {
     }
 
     fn node_number(&self, name: &str) -> Result<usize> {
-        let number = name
-            .strip_prefix('n')
-            .and_then(|number| number.parse().ok());
+        let number = name.strip_prefix('n').and_then(|number| number.parse().ok());
         number
             .filter(|number| (1..=self.spec.nodes).contains(number))
-            .ok_or_else(|| LabError::Unknown {
-                kind: "node",
-                name: name.to_owned(),
-            })
+            .ok_or_else(|| LabError::Unknown { kind: "node", name: name.to_owned() })
     }
 
     /// Gives a pod its place and lists it as pending.
@@ -316,31 +236,16 @@ impl Lab {
         let node = self.node_number(&spec.node)?;
         let mut state = self.state();
         if state.listed.contains_key(&spec.name) {
-            return Err(LabError::Unknown {
-                kind: "free pod name",
-                name: spec.name.clone(),
-            });
+            return Err(LabError::Unknown { kind: "free pod name", name: spec.name.clone() });
         }
         state.made += 1;
         let made = state.made;
-        let taken: Vec<u8> = state
-            .pods
-            .values()
-            .filter(|pod| pod.node() == spec.node)
-            .map(|pod| pod.number())
-            .collect();
-        let last = state
-            .numbers
-            .entry(node)
-            .or_insert(*POD_NUMBERS.start() - 1);
+        let taken: Vec<u8> =
+            state.pods.values().filter(|pod| pod.node() == spec.node).map(|pod| pod.number()).collect();
+        let last = state.numbers.entry(node).or_insert(*POD_NUMBERS.start() - 1);
         let after = *last;
-        let next = POD_NUMBERS
-            .cycle_after(after)
-            .find(|number| !taken.contains(number));
-        let index = next.ok_or_else(|| LabError::Unknown {
-            kind: "free address on node",
-            name: spec.node.clone(),
-        })?;
+        let next = POD_NUMBERS.cycle_after(after).find(|number| !taken.contains(number));
+        let index = next.ok_or_else(|| LabError::Unknown { kind: "free address on node", name: spec.node.clone() })?;
         *last = index;
         let place = Place {
             node,
@@ -368,13 +273,7 @@ impl Lab {
         let state = self.state();
         let pods: Vec<Listed> = state.listed.values().cloned().collect();
         // Under the lock: two writers must not replace the list in the wrong order.
-        pod_list::write(
-            &self.pod_list(),
-            &pods,
-            &self.services,
-            self.spec.nodes,
-            &self.created,
-        )
+        pod_list::write(&self.pod_list(), &pods, &self.services, self.spec.nodes, &self.created)
     }
 
     /// The resolver file of a Kubernetes namespace, when the lab has a DNS server.
@@ -382,15 +281,8 @@ impl Lab {
         let Some(server) = &self.spec.dns_pod else {
             return Ok(None);
         };
-        let address = self
-            .state()
-            .listed
-            .get(server)
-            .and_then(|pod| pod.addresses.first().copied());
-        let address = address.ok_or_else(|| LabError::Unknown {
-            kind: "dns pod",
-            name: server.clone(),
-        })?;
+        let address = self.state().listed.get(server).and_then(|pod| pod.addresses.first().copied());
+        let address = address.ok_or_else(|| LabError::Unknown { kind: "dns pod", name: server.clone() })?;
         let path = self.dir().join(format!("resolv-{namespace}.conf"));
         if !path.exists() {
             let text = format!(
@@ -418,9 +310,5 @@ impl CycleAfter for std::ops::RangeInclusive<u8> {
 }
 
 fn now() -> String {
-    timestamp(
-        SystemTime::now()
-            .duration_since(UNIX_EPOCH)
-            .map_or(0, |since| since.as_secs()),
-    )
+    timestamp(SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()))
 }

@@ -146,19 +146,13 @@ impl Ledger {
 
 impl From<Vec<Row>> for Ledger {
     fn from(rows: Vec<Row>) -> Self {
-        Self {
-            edges: rows.into_iter().map(|row| (row.edge, row.totals)).collect(),
-        }
+        Self { edges: rows.into_iter().map(|row| (row.edge, row.totals)).collect() }
     }
 }
 
 impl From<Ledger> for Vec<Row> {
     fn from(ledger: Ledger) -> Self {
-        ledger
-            .edges
-            .into_iter()
-            .map(|(edge, totals)| Row { edge, totals })
-            .collect()
+        ledger.edges.into_iter().map(|(edge, totals)| Row { edge, totals }).collect()
     }
 }
 
@@ -188,22 +182,14 @@ mod tests {
             (1403, 1450, true, 2),
             (8000, 1450, false, 6),
         ] {
-            assert_eq!(
-                udp_packets(payload, mtu, ipv6),
-                packets,
-                "{payload} bytes, ipv6 {ipv6}"
-            );
+            assert_eq!(udp_packets(payload, mtu, ipv6), packets, "{payload} bytes, ipv6 {ipv6}");
         }
     }
 
     #[test]
     fn merging_adds_and_survives_json() {
-        let edge = Edge {
-            client: [10, 1, 0, 2].into(),
-            server: [10, 2, 0, 2].into(),
-            port: 53,
-            protocol: Protocol::Udp,
-        };
+        let edge =
+            Edge { client: [10, 1, 0, 2].into(), server: [10, 2, 0, 2].into(), port: 53, protocol: Protocol::Udp };
         let (mut client, mut server) = (Ledger::default(), Ledger::default());
         client.edge(edge).forward.packets = 3;
         server.edge(edge).reverse.payload_bytes = 40;
@@ -212,9 +198,6 @@ mod tests {
         let read: Ledger = serde_json::from_str(&text).expect("and reads back");
         assert_eq!(read, client);
         let totals = read.get(&edge).expect("the edge is there");
-        assert_eq!(
-            (totals.forward.packets, totals.reverse.payload_bytes),
-            (3, 40)
-        );
+        assert_eq!((totals.forward.packets, totals.reverse.payload_bytes), (3, 40));
     }
 }

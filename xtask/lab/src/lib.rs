@@ -9,7 +9,7 @@
 //! let (client, server) = (lab.pod("p1-0")?, lab.pod("p2-0")?);
 //! server.serve_udp(7000, Reply::Echo)?;
 //! let to = (server.v4(), 7000).into();
-//! client.udp(UdpSend { to, datagrams: 100, payload: 64, pps: 1000.0, per_port: 0, replies: true })?;
+//! client.udp(UdpSend { replies: true, ..UdpSend::new(to, 100, 64, 1000.0) })?;
 //! println!("{}", serde_json::to_string_pretty(&lab.ledger()?).unwrap_or_default());
 //! # Ok::<(), lab::LabError>(())
 //! ```
@@ -32,6 +32,7 @@ mod signals;
 mod spawn;
 mod spec;
 mod sys;
+pub mod testing;
 
 pub use control::{Answer, Call, Family, IcmpSend, Load, Reply, Request, TcpSend, UdpSend};
 pub use error::{LabError, Result};

@@ -24,11 +24,7 @@ pub struct Matched {
 
 /// `ip saddr … ip daddr … udp dport …` for one way of an edge.
 fn matches(edge: &Edge, forward: bool) -> String {
-    let (from, to) = if forward {
-        (edge.client, edge.server)
-    } else {
-        (edge.server, edge.client)
-    };
+    let (from, to) = if forward { (edge.client, edge.server) } else { (edge.server, edge.client) };
     let family = if edge.server.is_ipv6() { "ip6" } else { "ip" };
     let transport = match (edge.protocol, forward) {
         (Protocol::Tcp | Protocol::Udp, true) => {
@@ -47,26 +43,17 @@ fn matches(edge: &Edge, forward: bool) -> String {
 
 fn read_counters(netns: &str, table: &str) -> Result<BTreeMap<String, Matched>> {
     let text = tool(
-        Command::new("ip").args([
-            "netns", "exec", netns, "nft", "-j", "list", "counters", "table", "inet", table,
-        ]),
+        Command::new("ip").args(["netns", "exec", netns, "nft", "-j", "list", "counters", "table", "inet", table]),
         "",
     )?;
     let list: Value = serde_json::from_str(&text).context(|| "read nft's counters".to_owned())?;
-    let counters = list["nftables"]
-        .as_array()
-        .into_iter()
-        .flatten()
-        .filter_map(|item| {
-            let counter = item.get("counter")?;
-            Some((
-                counter["name"].as_str()?.to_owned(),
-                Matched {
-                    packets: counter["packets"].as_u64()?,
-                    bytes: counter["bytes"].as_u64()?,
-                },
-            ))
-        });
+    let counters = list["nftables"].as_array().into_iter().flatten().filter_map(|item| {
+        let counter = item.get("counter")?;
+        Some((
+            counter["name"].as_str()?.to_owned(),
+            Matched { packets: counter["packets"].as_u64()?, bytes: counter["bytes"].as_u64()? },
+        ))
+    });
     Ok(counters.collect())
 }
 
@@ -82,25 +69,14 @@ impl EdgeCounters {
     pub fn install(lab: &Lab, at: IpAddr, edges: &[Edge]) -> Result<Self> {
         let pods = lab.pods();
         let pod = pods.iter().find(|pod| pod.v4() == at || pod.v6() == at);
-        let pod = pod.ok_or_else(|| LabError::Unknown {
-            kind: "pod with address",
-            name: at.to_string(),
-        })?;
+        let pod = pod.ok_or_else(|| LabError::Unknown { kind: "pod with address", name: at.to_string() })?;
         let (mut counters, mut sent, mut received) = (String::new(), String::new(), String::new());
         for (index, edge) in edges.iter().enumerate() {
             for (way, forward) in [("forward", true), ("reverse", false)] {
                 let _ = writeln!(counters, "counter {way}{index} {{ }}");
                 // A client's forward way leaves it, a server's forward way arrives.
-                let chain = if (edge.client == at) == forward {
-                    &mut sent
-                } else {
-                    &mut received
-                };
-                let _ = writeln!(
-                    chain,
-                    "{} counter name {way}{index}",
-                    matches(edge, forward)
-                );
+                let chain = if (edge.client == at) == forward { &mut sent } else { &mut received };
+                let _ = writeln!(chain, "{} counter name {way}{index}", matches(edge, forward));
             }
         }
         let script = format!(
@@ -108,25 +84,14 @@ impl EdgeCounters {
              chain received {{ type filter hook input priority 0;\n{received}}}\n}}\n"
         );
         let netns = pod.netns().name().to_owned();
-        nft(
-            &netns,
-            &format!("table inet orrery_count\ndelete table inet orrery_count\n{script}"),
-        )?;
-        Ok(Self {
-            netns,
-            edges: edges.to_vec(),
-        })
+        nft(&netns, &format!("table inet orrery_count\ndelete table inet orrery_count\n{script}"))?;
+        Ok(Self { netns, edges: edges.to_vec() })
     }
 
     /// Per edge: client to server, server to client.
     pub fn read(&self) -> Result<BTreeMap<Edge, (Matched, Matched)>> {
         let counters = read_counters(&self.netns, "orrery_count")?;
-        let get = |way: &str, index: usize| {
-            counters
-                .get(&format!("{way}{index}"))
-                .copied()
-                .unwrap_or_default()
-        };
+        let get = |way: &str, index: usize| counters.get(&format!("{way}{index}")).copied().unwrap_or_default();
         Ok(self
             .edges
             .iter()
@@ -148,25 +113,10 @@ impl DroppingLink {
     /// Starts to drop `percent` of a hundred, at random.
     pub fn install(lab: &Lab, edge: Edge, percent: u8) -> Result<Self> {
         let pods = lab.pods();
-        let pod = pods
-            .iter()
-            .find(|pod| pod.v4() == edge.client || pod.v6() == edge.client);
-        let pod = pod.ok_or_else(|| LabError::Unknown {
-            kind: "pod with address",
-            name: edge.client.to_string(),
-        })?;
-        let link = Self {
-            netns: lab.node(pod.node())?.name().to_owned(),
-            percent,
-            edge,
-        };
-        nft(
-            &link.netns,
-            &format!(
-                "table inet orrery_drop\ndelete table inet orrery_drop\n{}",
-                link.script()
-            ),
-        )?;
+        let pod = pods.iter().find(|pod| pod.v4() == edge.client || pod.v6() == edge.client);
+        let pod = pod.ok_or_else(|| LabError::Unknown { kind: "pod with address", name: edge.client.to_string() })?;
+        let link = Self { netns: lab.node(pod.node())?.name().to_owned(), percent, edge };
+        nft(&link.netns, &format!("table inet orrery_drop\ndelete table inet orrery_drop\n{}", link.script()))?;
         Ok(link)
     }
 
@@ -181,18 +131,12 @@ impl DroppingLink {
 
     /// What it dropped so far.
     pub fn dropped(&self) -> Result<Matched> {
-        Ok(read_counters(&self.netns, "orrery_drop")?
-            .get("dropped")
-            .copied()
-            .unwrap_or_default())
+        Ok(read_counters(&self.netns, "orrery_drop")?.get("dropped").copied().unwrap_or_default())
     }
 
     /// What of the edge it let pass so far.
     pub fn passed(&self) -> Result<Matched> {
-        Ok(read_counters(&self.netns, "orrery_drop")?
-            .get("passed")
-            .copied()
-            .unwrap_or_default())
+        Ok(read_counters(&self.netns, "orrery_drop")?.get("passed").copied().unwrap_or_default())
     }
 
     /// Drops no more; the counter stays readable.
@@ -221,12 +165,8 @@ pub struct DeviceStats {
 impl Lab {
     /// Every device of a node with its `stats64`, as rtnetlink gives them.
     pub fn device_stats(&self, node: &str) -> Result<BTreeMap<String, DeviceStats>> {
-        let text = tool(
-            Command::new("ip").args(["-n", self.node(node)?.name(), "-j", "-s", "link"]),
-            "",
-        )?;
-        let list: Value =
-            serde_json::from_str(&text).context(|| "read ip's statistics".to_owned())?;
+        let text = tool(Command::new("ip").args(["-n", self.node(node)?.name(), "-j", "-s", "link"]), "")?;
+        let list: Value = serde_json::from_str(&text).context(|| "read ip's statistics".to_owned())?;
         let devices = list.as_array().into_iter().flatten().filter_map(|item| {
             let number = |way: &str, name: &str| item["stats64"][way][name].as_u64().unwrap_or(0);
             let stats = DeviceStats {

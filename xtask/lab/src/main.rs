@@ -6,11 +6,7 @@ use std::path::PathBuf;
 use clap::{Parser, Subcommand};
 
 #[derive(Debug, Parser)]
-#[command(
-    name = "orrery-lab",
-    version,
-    about = "Processes of Orrery's lab; cargo xtask lab starts them"
-)]
+#[command(name = "orrery-lab", version, about = "Processes of Orrery's lab; cargo xtask lab starts them")]
 struct Args {
     #[command(subcommand)]
     command: Command,
@@ -40,11 +36,7 @@ enum Command {
 
 fn main() -> anyhow::Result<()> {
     match Args::parse().command {
-        Command::Pod {
-            socket,
-            mtu,
-            addresses,
-        } => lab::pod::run(&socket, addresses, mtu)?,
+        Command::Pod { socket, mtu, addresses } => lab::pod::run(&socket, addresses, mtu)?,
         Command::Janitor { id } => {
             // A Ctrl-C at the terminal is for the lab, not for who clears up after it.
             nix::unistd::setsid().ok();
@@ -52,10 +44,7 @@ fn main() -> anyhow::Result<()> {
         }
         Command::Reap => {
             let reaped = lab::reap()?;
-            println!(
-                "removed {} labs, {} namespaces, {} processes",
-                reaped.labs, reaped.namespaces, reaped.processes
-            );
+            println!("removed {} labs, {} namespaces, {} processes", reaped.labs, reaped.namespaces, reaped.processes);
         }
     }
     Ok(())

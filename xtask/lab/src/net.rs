@@ -60,10 +60,7 @@ const POD_END: u8 = 5;
 
 /// Makes namespaces and sets what must be set before their devices come.
 pub(crate) fn make_namespaces(names: &[String]) -> Result<Vec<Netns>> {
-    let lines: String = names
-        .iter()
-        .map(|name| format!("netns add {name}\n"))
-        .collect();
+    let lines: String = names.iter().map(|name| format!("netns add {name}\n")).collect();
     ip_batch(None, &lines)?;
     names
         .iter()
@@ -90,10 +87,7 @@ pub(crate) fn make_underlay(id: &str, nodes: usize, offloads: Offloads) -> Resul
         "external",
         &external,
         0,
-        [
-            ("192.0.2.1/24", "2001:db8::1/64"),
-            (&EXTERNAL[0].to_string(), &EXTERNAL[1].to_string()),
-        ],
+        [("192.0.2.1/24", "2001:db8::1/64"), (&EXTERNAL[0].to_string(), &EXTERNAL[1].to_string())],
     );
     for node in 1..=nodes {
         let (v4, v6) = node_addresses(node);
@@ -105,10 +99,7 @@ pub(crate) fn make_underlay(id: &str, nodes: usize, offloads: Offloads) -> Resul
             node,
             [(&ours.0, &ours.1), (&v4.to_string(), &v6.to_string())],
         );
-        let _ = writeln!(
-            lines,
-            "route add 10.{node}.0.0/24 via {v4}\nroute add fd00:{node}::/64 via {v6}"
-        );
+        let _ = writeln!(lines, "route add 10.{node}.0.0/24 via {v4}\nroute add fd00:{node}::/64 via {v6}");
     }
     ip_batch(Some(&fabric), &lines)?;
     let end = |node: usize, v4: &str, v6: &str, gateways: [&str; 2]| {
@@ -122,33 +113,21 @@ pub(crate) fn make_underlay(id: &str, nodes: usize, offloads: Offloads) -> Resul
     };
     ip_batch(
         Some(&external),
-        &end(
-            0,
-            &EXTERNAL[0].to_string(),
-            &EXTERNAL[1].to_string(),
-            ["192.0.2.1", "2001:db8::1"],
-        ),
+        &end(0, &EXTERNAL[0].to_string(), &EXTERNAL[1].to_string(), ["192.0.2.1", "2001:db8::1"]),
     )?;
     set_offloads(&external, &["eth0"], offloads)?;
     let mut fabric_devices = vec!["external".to_owned()];
     for node in 1..=nodes {
         let (v4, v6) = node_addresses(node);
-        let mut lines = end(
-            node,
-            &v4.to_string(),
-            &v6.to_string(),
-            [&format!("172.30.{node}.1"), &format!("fd30:{node}::1")],
-        );
+        let mut lines =
+            end(node, &v4.to_string(), &v6.to_string(), [&format!("172.30.{node}.1"), &format!("fd30:{node}::1")]);
         if node <= 2 {
             lines += &vxlan(node, 3 - node);
         }
         let name = netns_name(id, &format!("n{node}"));
         ip_batch(Some(&name), &lines)?;
         if node <= 2 {
-            tool(
-                Command::new("bridge").args(["-n", &name, "-batch", "-"]),
-                &forwarding(3 - node),
-            )?;
+            tool(Command::new("bridge").args(["-n", &name, "-batch", "-"]), &forwarding(3 - node))?;
             set_offloads(&name, &["eth0", "vxlan0"], offloads)?;
         } else {
             set_offloads(&name, &["eth0"], offloads)?;
@@ -186,10 +165,7 @@ fn vxlan(node: usize, peer: usize) -> String {
 
 fn forwarding(peer: usize) -> String {
     let (remote, _) = node_addresses(peer);
-    format!(
-        "fdb replace {} dev vxlan0 dst {remote} self permanent\n",
-        mac(VXLAN_END, peer, 0)
-    )
+    format!("fdb replace {} dev vxlan0 dst {remote} self permanent\n", mac(VXLAN_END, peer, 0))
 }
 
 /// Veth pairs and routes for pods whose namespaces exist. The pods of one node are made in one go.
@@ -197,12 +173,7 @@ pub(crate) fn plug(node_netns: &str, pods: &[Place], offloads: Offloads) -> Resu
     let mut lines = String::new();
     for pod in pods {
         let (v4, v6) = pod.addresses();
-        let Place {
-            device,
-            netns,
-            node,
-            index,
-        } = pod;
+        let Place { device, netns, node, index } = pod;
         let (host_mac, pod_mac) = (mac(HOST_END, *node, *index), mac(POD_END, *node, *index));
         let _ = write!(
             lines,
@@ -233,17 +204,7 @@ fn set_offloads(netns: &str, devices: &[&str], offloads: Offloads) -> Result<()>
         Offloads::On => ("on", "gso tso gro"),
         Offloads::Off => ("off", "gso tso gro tx rx sg"),
     };
-    let settings: String = features
-        .split(' ')
-        .map(|feature| format!(" {feature} {state}"))
-        .collect();
-    let script: String = devices
-        .iter()
-        .map(|device| format!("ethtool -K {device}{settings}\n"))
-        .collect();
-    tool(
-        Command::new("ip").args(["netns", "exec", netns, "sh", "-e"]),
-        &script,
-    )
-    .map(drop)
+    let settings: String = features.split(' ').map(|feature| format!(" {feature} {state}")).collect();
+    let script: String = devices.iter().map(|device| format!("ethtool -K {device}{settings}\n")).collect();
+    tool(Command::new("ip").args(["netns", "exec", netns, "sh", "-e"]), &script).map(drop)
 }

@@ -41,23 +41,13 @@ pub(crate) fn timestamp(unix_seconds: u64) -> String {
     // Civil date from a day count (Howard Hinnant's algorithm): years start in March, so the leap day comes last.
     let shifted = days + 719_468;
     let (era, day_of_era) = (shifted / 146_097, shifted % 146_097);
-    let year_of_era =
-        (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
+    let year_of_era = (day_of_era - day_of_era / 1_460 + day_of_era / 36_524 - day_of_era / 146_096) / 365;
     let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
     let month_index = (5 * day_of_year + 2) / 153;
     let day = day_of_year - (153 * month_index + 2) / 5 + 1;
-    let month = if month_index < 10 {
-        month_index + 3
-    } else {
-        month_index - 9
-    };
+    let month = if month_index < 10 { month_index + 3 } else { month_index - 9 };
     let year = year_of_era + era * 400 + u64::from(month <= 2);
-    format!(
-        "{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z",
-        rest / 3_600,
-        rest / 60 % 60,
-        rest % 60
-    )
+    format!("{year:04}-{month:02}-{day:02}T{:02}:{:02}:{:02}Z", rest / 3_600, rest / 60 % 60, rest % 60)
 }
 
 fn pod(pod: &Listed) -> Value {
@@ -76,7 +66,8 @@ fn pod(pod: &Listed) -> Value {
     };
     let ready = pod.phase == Phase::Running;
     let truth = |value: bool| if value { "True" } else { "False" };
-    let condition = |kind: &str, value: bool| json!({ "type": kind, "status": truth(value), "lastTransitionTime": pod.created });
+    let condition =
+        |kind: &str, value: bool| json!({ "type": kind, "status": truth(value), "lastTransitionTime": pod.created });
     let state = match pod.phase {
         Phase::Pending => json!({ "waiting": { "reason": "ContainerCreating" } }),
         Phase::Running => json!({ "running": { "startedAt": pod.created } }),
@@ -111,9 +102,7 @@ fn pod(pod: &Listed) -> Value {
 }
 
 fn service(service: &ServiceSpec, created: &str) -> Value {
-    let ip = service
-        .cluster_ip
-        .map_or_else(|| "None".to_owned(), |ip| ip.to_string());
+    let ip = service.cluster_ip.map_or_else(|| "None".to_owned(), |ip| ip.to_string());
     json!({
         "apiVersion": "v1", "kind": "Service",
         "metadata": { "name": service.name, "namespace": service.namespace, "uid": uid(&format!("service/{}/{}", service.namespace, service.name)), "creationTimestamp": created },
@@ -142,13 +131,7 @@ fn node(node: usize, created: &str) -> Value {
 }
 
 /// Writes the list so that a reader sees the old one or the new one, never a part.
-pub(crate) fn write(
-    path: &Path,
-    pods: &[Listed],
-    services: &[ServiceSpec],
-    nodes: usize,
-    created: &str,
-) -> Result<()> {
+pub(crate) fn write(path: &Path, pods: &[Listed], services: &[ServiceSpec], nodes: usize, created: &str) -> Result<()> {
     let items: Vec<Value> = pods
         .iter()
         .map(pod)
@@ -176,10 +159,7 @@ mod tests {
         assert_eq!(timestamp(0), "1970-01-01T00:00:00Z");
         assert_eq!(timestamp(951_782_400), "2000-02-29T00:00:00Z");
         assert_eq!(timestamp(1_795_233_127), "2026-11-21T03:52:07Z");
-        assert_eq!(
-            uid("a").split('-').map(str::len).collect::<Vec<_>>(),
-            [8, 4, 4, 4, 12]
-        );
+        assert_eq!(uid("a").split('-').map(str::len).collect::<Vec<_>>(), [8, 4, 4, 4, 12]);
         assert_ne!(uid("a"), uid("b"));
     }
 }

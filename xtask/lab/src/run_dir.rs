@@ -47,11 +47,7 @@ impl RunDir {
         let _global = global_lock()?;
         let pid = std::process::id();
         let free = |n: u32| {
-            let id = if n == 0 {
-                format!("{pid:x}")
-            } else {
-                format!("{pid:x}.{n}")
-            };
+            let id = if n == 0 { format!("{pid:x}") } else { format!("{pid:x}.{n}") };
             let path = Path::new(ROOT).join(&id);
             std::fs::create_dir(&path).is_ok().then_some((id, path))
         };
@@ -67,12 +63,7 @@ impl RunDir {
             .stderr(Stdio::null())
             .spawn()
             .context(|| format!("start {}", janitor.display()))?;
-        Ok(Self {
-            id,
-            path,
-            owner: Some(owner),
-            janitor: Some(janitor),
-        })
+        Ok(Self { id, path, owner: Some(owner), janitor: Some(janitor) })
     }
 
     pub(crate) fn id(&self) -> &str {
@@ -87,11 +78,8 @@ impl RunDir {
     pub(crate) fn record(&self, pid: u32) -> Result<()> {
         let start = process(pid).map_or(0, |(_, start)| start);
         let path = self.path.join("processes");
-        let mut file = OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(&path)
-            .context(|| format!("open {}", path.display()))?;
+        let mut file =
+            OpenOptions::new().create(true).append(true).open(&path).context(|| format!("open {}", path.display()))?;
         writeln!(file, "{pid} {start}").context(|| format!("write {}", path.display()))
     }
 }
@@ -111,10 +99,7 @@ impl Drop for RunDir {
 pub fn reap() -> Result<Reaped> {
     let _global = global_lock()?;
     let mut reaped = Reaped::default();
-    let mut ids: Vec<String> = names_in(Path::new(ROOT))
-        .into_iter()
-        .filter(|name| !name.starts_with('.'))
-        .collect();
+    let mut ids: Vec<String> = names_in(Path::new(ROOT)).into_iter().filter(|name| !name.starts_with('.')).collect();
     // Namespaces whose directory somebody removed are found by their name.
     ids.extend(
         names_in(Path::new("/run/netns"))
@@ -164,21 +149,14 @@ fn remove(id: &str, reaped: &mut Reaped) {
         let alive = || process(pid).filter(|(state, began)| *state != 'Z' && *began == start);
         if start != 0 && alive().is_some() {
             let _ = kill(Pid::from_raw(pid.cast_signed()), Signal::SIGKILL);
-            let _ = wait_for("a killed process to end", Duration::from_secs(2), || {
-                alive().is_none().then_some(())
-            });
+            let _ = wait_for("a killed process to end", Duration::from_secs(2), || alive().is_none().then_some(()));
             reaped.processes += 1;
         }
     }
     let prefix = format!("orrery-{id}-");
-    let namespaces: Vec<String> = names_in(Path::new("/run/netns"))
-        .into_iter()
-        .filter(|name| name.starts_with(&prefix))
-        .collect();
-    let lines: String = namespaces
-        .iter()
-        .map(|name| format!("netns del {name}\n"))
-        .collect();
+    let namespaces: Vec<String> =
+        names_in(Path::new("/run/netns")).into_iter().filter(|name| name.starts_with(&prefix)).collect();
+    let lines: String = namespaces.iter().map(|name| format!("netns del {name}\n")).collect();
     if !namespaces.is_empty() {
         let _ = crate::sys::tool(Command::new("ip").args(["-force", "-batch", "-"]), &lines);
         reaped.namespaces += namespaces.len();
@@ -199,14 +177,10 @@ fn lock(path: &Path, how: FlockArg) -> Result<Flock<File>> {
         .truncate(false)
         .open(path)
         .context(|| format!("open {}", path.display()))?;
-    Flock::lock(file, how)
-        .map_err(|(_, errno)| errno)
-        .context(|| format!("lock {}", path.display()))
+    Flock::lock(file, how).map_err(|(_, errno)| errno).context(|| format!("lock {}", path.display()))
 }
 
 fn names_in(dir: &Path) -> Vec<String> {
     let entries = std::fs::read_dir(dir).into_iter().flatten().flatten();
-    entries
-        .filter_map(|entry| entry.file_name().into_string().ok())
-        .collect()
+    entries.filter_map(|entry| entry.file_name().into_string().ok()).collect()
 }

@@ -114,11 +114,7 @@ impl Collector {
         let response = self.get(&format!("/api/v1/graph?view={view}"))?;
         if response.status != 200 {
             return Err(LabError::Protocol {
-                what: format!(
-                    "status {}: {}",
-                    response.status,
-                    String::from_utf8_lossy(&response.body)
-                ),
+                what: format!("status {}: {}", response.status, String::from_utf8_lossy(&response.body)),
             });
         }
         response.json()
@@ -126,16 +122,9 @@ impl Collector {
 
     /// The event stream of a view, from the snapshot on, or from `last_event_id`.
     pub fn events(&self, view: &str, last_event_id: Option<&str>) -> Result<Events> {
-        let header = last_event_id
-            .map(|id| format!("last-event-id: {id}\r\n"))
-            .unwrap_or_default();
-        let open = || {
-            Client::tcp(self.address, HTTP_WAIT)?.events(
-                "orrery",
-                &format!("/api/v1/stream?view={view}"),
-                &header,
-            )
-        };
+        let header = last_event_id.map(|id| format!("last-event-id: {id}\r\n")).unwrap_or_default();
+        let open =
+            || Client::tcp(self.address, HTTP_WAIT)?.events("orrery", &format!("/api/v1/stream?view={view}"), &header);
         open().context(|| format!("open the event stream of {}", self.address))
     }
 }
@@ -152,10 +141,7 @@ fn wait_ready(what: &str, process: &Process, mut ready: impl FnMut() -> bool) ->
             let log = std::fs::read_to_string(process.log()).unwrap_or_default();
             let tail: Vec<&str> = log.lines().rev().take(12).collect();
             let tail: Vec<&str> = tail.into_iter().rev().collect();
-            Err(LabError::Tool {
-                tool: what.to_owned(),
-                stderr: format!("{status}\n{}", tail.join("\n")),
-            })
+            Err(LabError::Tool { tool: what.to_owned(), stderr: format!("{status}\n{}", tail.join("\n")) })
         }
     }
 }
@@ -175,61 +161,34 @@ impl Lab {
         let reports = format!("unix:{}", self.reports_socket().display());
         let mut command = Command::new(binary("orrery-collector")?);
         command
-            .args([
-                "--listen",
-                &address.to_string(),
-                "--report-listen",
-                &reports,
-                "--cluster",
-                "lab",
-            ])
+            .args(["--listen", &address.to_string(), "--report-listen", &reports, "--cluster", "lab"])
             .arg("--pods")
             .arg(self.pod_list());
         command.args(&options.arguments);
         let process = self.start("collector", command, None)?;
         let collector = Collector { process, address };
         wait_ready("the collector", &collector.process, || {
-            collector
-                .get("/healthz")
-                .is_ok_and(|response| response.status == 200)
+            collector.get("/healthz").is_ok_and(|response| response.status == 200)
         })?;
         Ok(collector)
     }
 
     /// Starts an agent in a node's namespace and waits until it says it is well.
     pub fn start_agent(&self, node: &str, options: &AgentOptions) -> Result<Agent> {
-        let name = options
-            .name
-            .clone()
-            .unwrap_or_else(|| format!("agent-{node}"));
+        let name = options.name.clone().unwrap_or_else(|| format!("agent-{node}"));
         let admin = self.dir().join(format!("{name}.sock"));
         let mut command = Command::new(binary("orrery-agent")?);
-        command.args([
-            "--node",
-            node,
-            "--collector",
-            &format!("unix:{}", self.reports_socket().display()),
-        ]);
-        command
-            .arg("--admin-socket")
-            .arg(&admin)
-            .args(&options.arguments);
+        command.args(["--node", node, "--collector", &format!("unix:{}", self.reports_socket().display())]);
+        command.arg("--admin-socket").arg(&admin).args(&options.arguments);
         let process = self.start(&name, command, Some(self.node(node)?))?;
         let agent = Agent { process, admin };
-        wait_ready(&name, &agent.process, || {
-            agent
-                .get("/healthz")
-                .is_ok_and(|response| response.status == 200)
-        })?;
+        wait_ready(&name, &agent.process, || agent.get("/healthz").is_ok_and(|response| response.status == 200))?;
         Ok(agent)
     }
 
     /// An agent on every node.
     pub fn start_agents(&self, options: &AgentOptions) -> Result<Vec<Agent>> {
-        self.nodes()
-            .iter()
-            .map(|node| self.start_agent(node, options))
-            .collect()
+        self.nodes().iter().map(|node| self.start_agent(node, options)).collect()
     }
 }
 

@@ -44,22 +44,15 @@ impl Spawner {
                 let _ = answer.send(command.spawn());
             }
         });
-        Self {
-            orders: Mutex::new(orders),
-        }
+        Self { orders: Mutex::new(orders) }
     }
 
     /// Starts `command` in its home, with its output in `log`.
     pub(crate) fn spawn(&self, mut command: Command, home: Home, log: &Path) -> Result<Process> {
         let name = command.get_program().to_string_lossy().into_owned();
-        let output = File::options()
-            .create(true)
-            .append(true)
-            .open(log)
-            .context(|| format!("open {}", log.display()))?;
-        let errors = output
-            .try_clone()
-            .context(|| format!("open {}", log.display()))?;
+        let output =
+            File::options().create(true).append(true).open(log).context(|| format!("open {}", log.display()))?;
+        let errors = output.try_clone().context(|| format!("open {}", log.display()))?;
         command.stdin(Stdio::null()).stdout(output).stderr(errors);
         settle(&mut command, home)?;
         let (answer, result) = mpsc::sync_channel(1);
@@ -70,17 +63,8 @@ impl Spawner {
             .send((command, answer))
             .map_err(|_| closed())
             .context(|| format!("start {name}"))?;
-        let child = result
-            .recv()
-            .map_err(|_| closed())
-            .and_then(|child| child)
-            .context(|| format!("start {name}"))?;
-        Ok(Process {
-            pid: child.id(),
-            name,
-            log: log.to_owned(),
-            child: Mutex::new(child),
-        })
+        let child = result.recv().map_err(|_| closed()).and_then(|child| child).context(|| format!("start {name}"))?;
+        Ok(Process { pid: child.id(), name, log: log.to_owned(), child: Mutex::new(child) })
     }
 }
 
@@ -88,18 +72,10 @@ impl Spawner {
 fn settle(command: &mut Command, home: Home) -> Result<()> {
     let procs = home.cgroup.map(|dir| dir.join("cgroup.procs"));
     let procs = match procs {
-        Some(path) => Some(
-            File::options()
-                .write(true)
-                .open(&path)
-                .context(|| format!("open {}", path.display()))?,
-        ),
+        Some(path) => Some(File::options().write(true).open(&path).context(|| format!("open {}", path.display()))?),
         None => None,
     };
-    let resolver = match home
-        .resolver
-        .filter(|_| Path::new("/etc/resolv.conf").exists())
-    {
+    let resolver = match home.resolver.filter(|_| Path::new("/etc/resolv.conf").exists()) {
         Some(path) => Some(
             CString::new(path.into_os_string().into_encoded_bytes())
                 .map_err(std::io::Error::from)
@@ -196,9 +172,7 @@ impl Process {
     /// Asks it to end, and waits.
     pub fn terminate(&self, bound: Duration) -> Result<ExitStatus> {
         self.signal(Signal::SIGTERM);
-        wait_for(&format!("{} ends on SIGTERM", self.name), bound, || {
-            self.ended()
-        })
+        wait_for(&format!("{} ends on SIGTERM", self.name), bound, || self.ended())
     }
 }
 
@@ -220,14 +194,10 @@ mod tests {
         let spawner = Spawner::start();
         let mut command = Command::new("sh");
         command.args(["-c", "echo hello; exec sleep 60"]);
-        let child = spawner
-            .spawn(command, Home::default(), &dir.join("log"))
-            .expect("it starts");
+        let child = spawner.spawn(command, Home::default(), &dir.join("log")).expect("it starts");
         let pid = child.pid();
         crate::sys::wait_for("the greeting", std::time::Duration::from_secs(5), || {
-            std::fs::read_to_string(dir.join("log"))
-                .ok()
-                .filter(|text| text == "hello\n")
+            std::fs::read_to_string(dir.join("log")).ok().filter(|text| text == "hello\n")
         })
         .expect("it is logged");
         drop(child);

@@ -68,12 +68,7 @@ impl PodSpec {
             Owner::StatefulSet(name) => format!("{name}-{index}"),
             Owner::DaemonSet(name) => format!("{name}-{}", suffix(name, index)),
         };
-        Self {
-            name,
-            namespace: namespace.to_owned(),
-            owner,
-            node: node.to_owned(),
-        }
+        Self { name, namespace: namespace.to_owned(), owner, node: node.to_owned() }
     }
 }
 
@@ -117,39 +112,23 @@ impl LabSpec {
             owner: Owner::StatefulSet(format!("p{node}")),
             node: format!("n{node}"),
         };
-        let pods = (1..=nodes)
-            .flat_map(|node| (0..pods).map(move |index| pod(node, index)))
-            .collect();
-        Self {
-            nodes,
-            offloads,
-            pods,
-            services: Vec::new(),
-            dns_pod: None,
-        }
+        let pods = (1..=nodes).flat_map(|node| (0..pods).map(move |index| pod(node, index))).collect();
+        Self { nodes, offloads, pods, services: Vec::new(), dns_pod: None }
     }
 }
 
 /// The external host's addresses.
-pub const EXTERNAL: [IpAddr; 2] = [
-    IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10)),
-    IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10)),
-];
+pub const EXTERNAL: [IpAddr; 2] =
+    [IpAddr::V4(Ipv4Addr::new(192, 0, 2, 10)), IpAddr::V6(Ipv6Addr::new(0x2001, 0xdb8, 0, 0, 0, 0, 0, 0x10))];
 
 /// The addresses of a node on the underlay.
 pub(crate) fn node_addresses(node: usize) -> (Ipv4Addr, Ipv6Addr) {
-    (
-        Ipv4Addr::new(172, 30, small(node), 2),
-        Ipv6Addr::new(0xfd30, small(node).into(), 0, 0, 0, 0, 0, 2),
-    )
+    (Ipv4Addr::new(172, 30, small(node), 2), Ipv6Addr::new(0xfd30, small(node).into(), 0, 0, 0, 0, 0, 2))
 }
 
 /// The addresses of the `index`-th pod of a node.
 pub(crate) fn pod_addresses(node: usize, index: u8) -> (Ipv4Addr, Ipv6Addr) {
-    (
-        Ipv4Addr::new(10, small(node), 0, index),
-        Ipv6Addr::new(0xfd00, small(node).into(), 0, 0, 0, 0, 0, index.into()),
-    )
+    (Ipv4Addr::new(10, small(node), 0, index), Ipv6Addr::new(0xfd00, small(node).into(), 0, 0, 0, 0, 0, index.into()))
 }
 
 /// A node's number as an address part; the spec allows nine.
@@ -178,8 +157,7 @@ pub(crate) fn mix(seed: u64) -> u64 {
 }
 
 pub(crate) fn seed(text: &str) -> u64 {
-    text.bytes()
-        .fold(7, |seed, byte| mix(seed ^ u64::from(byte)))
+    text.bytes().fold(7, |seed, byte| mix(seed ^ u64::from(byte)))
 }
 
 /// The hash in the names of a deployment's pods.
@@ -200,13 +178,7 @@ mod tests {
         let pod = |index| PodSpec::new("shop", Owner::Deployment("cart".into()), index, "n1").name;
         assert_eq!(pod(0), pod(0));
         assert_ne!(pod(0), pod(1));
-        assert_eq!(
-            pod(0).split('-').map(str::len).collect::<Vec<_>>(),
-            [4, 9, 5]
-        );
-        assert_eq!(
-            PodSpec::new("shop", Owner::StatefulSet("ledger".into()), 0, "n1").name,
-            "ledger-0"
-        );
+        assert_eq!(pod(0).split('-').map(str::len).collect::<Vec<_>>(), [4, 9, 5]);
+        assert_eq!(PodSpec::new("shop", Owner::StatefulSet("ledger".into()), 0, "n1").name, "ledger-0");
     }
 }

@@ -12,11 +12,7 @@ use crate::error::{Context, LabError, Result};
 
 /// Fails with a hint unless we are root.
 pub fn require_root() -> Result<()> {
-    if nix::unistd::geteuid().is_root() {
-        Ok(())
-    } else {
-        Err(LabError::NotRoot)
-    }
+    if nix::unistd::geteuid().is_root() { Ok(()) } else { Err(LabError::NotRoot) }
 }
 
 /// A named network namespace that exists.
@@ -31,10 +27,7 @@ impl Netns {
     pub fn open(name: &str) -> Result<Self> {
         let path = Path::new("/run/netns").join(name);
         let file = File::open(&path).context(|| format!("open {}", path.display()))?;
-        Ok(Self {
-            name: name.to_owned(),
-            file,
-        })
+        Ok(Self { name: name.to_owned(), file })
     }
 
     /// Its name, as `ip netns` shows it.
@@ -44,22 +37,17 @@ impl Netns {
 
     /// The open namespace file, for a child that is to live in it.
     pub(crate) fn file(&self) -> Result<File> {
-        self.file
-            .try_clone()
-            .context(|| format!("duplicate the handle of {}", self.name))
+        self.file.try_clone().context(|| format!("duplicate the handle of {}", self.name))
     }
 
     /// Runs `work` inside the namespace, on a thread of its own: the caller stays where it is.
     pub fn run<T: Send>(&self, work: impl FnOnce() -> T + Send) -> Result<T> {
         std::thread::scope(|scope| {
             let inside = scope.spawn(|| {
-                setns(&self.file, CloneFlags::CLONE_NEWNET)
-                    .context(|| format!("enter {}", self.name))?;
+                setns(&self.file, CloneFlags::CLONE_NEWNET).context(|| format!("enter {}", self.name))?;
                 Ok(work())
             });
-            inside
-                .join()
-                .unwrap_or_else(|panic| std::panic::resume_unwind(panic))
+            inside.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic))
         })
     }
 
@@ -88,14 +76,9 @@ pub(crate) fn tool(command: &mut Command, input: &str) -> Result<String> {
         // A tool that fails early closes its end; its exit code tells, not this write.
         let _ = stdin.write_all(input.as_bytes());
     }
-    let output = child
-        .wait_with_output()
-        .context(|| format!("wait for {name}"))?;
+    let output = child.wait_with_output().context(|| format!("wait for {name}"))?;
     if !output.status.success() {
-        return Err(LabError::Tool {
-            tool: name,
-            stderr: String::from_utf8_lossy(&output.stderr).trim().to_owned(),
-        });
+        return Err(LabError::Tool { tool: name, stderr: String::from_utf8_lossy(&output.stderr).trim().to_owned() });
     }
     Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
@@ -111,11 +94,7 @@ pub(crate) fn ip_batch(netns: Option<&str>, lines: &str) -> Result<()> {
 
 /// `nft -f` in a namespace.
 pub(crate) fn nft(netns: &str, script: &str) -> Result<()> {
-    tool(
-        Command::new("ip").args(["netns", "exec", netns, "nft", "-f", "-"]),
-        script,
-    )
-    .map(drop)
+    tool(Command::new("ip").args(["netns", "exec", netns, "nft", "-f", "-"]), script).map(drop)
 }
 
 /// State letter and start time of a process: together with the pid they name it for ever.
@@ -135,10 +114,7 @@ pub fn wait_for<T>(what: &str, bound: Duration, mut ready: impl FnMut() -> Optio
             return Ok(value);
         }
         if start.elapsed() > bound {
-            return Err(LabError::Timeout {
-                after: bound,
-                what: what.to_owned(),
-            });
+            return Err(LabError::Timeout { after: bound, what: what.to_owned() });
         }
         std::thread::sleep(Duration::from_millis(10));
     }
@@ -148,11 +124,7 @@ pub fn wait_for<T>(what: &str, bound: Duration, mut ready: impl FnMut() -> Optio
 pub fn binary(name: &str) -> Result<PathBuf> {
     if let Some(dir) = std::env::var_os("ORRERY_BIN_DIR") {
         let path = PathBuf::from(dir).join(name);
-        return if path.is_file() {
-            Ok(path)
-        } else {
-            Err(LabError::NoBinary { path })
-        };
+        return if path.is_file() { Ok(path) } else { Err(LabError::NoBinary { path }) };
     }
     let exe = std::env::current_exe().context(|| "find the running binary".to_owned())?;
     exe.ancestors()
@@ -160,9 +132,7 @@ pub fn binary(name: &str) -> Result<PathBuf> {
         .take(2)
         .map(|dir| dir.join(name))
         .find(|path| path.is_file())
-        .ok_or_else(|| LabError::NoBinary {
-            path: exe.with_file_name(name),
-        })
+        .ok_or_else(|| LabError::NoBinary { path: exe.with_file_name(name) })
 }
 
 #[cfg(test)]

@@ -1,23 +1,21 @@
 //! The lab proves itself, without Orrery: everybody reaches everybody, the ledger is what the kernel counted, and nothing is
 //! left behind.
 
-mod common;
-
 use std::net::IpAddr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use common::{lab_or_skip, udp};
+use lab::testing::{lab_or_skip, may_run};
 use lab::{
-    DroppingLink, Edge, EdgeCounters, IcmpSend, Lab, LabSpec, Offloads, Owner, PodSpec, Protocol,
-    Reply, TcpSend,
+    DroppingLink, Edge, EdgeCounters, IcmpSend, Lab, LabSpec, Offloads, Owner, PodSpec, Protocol, Reply, TcpSend,
+    UdpSend,
 };
 
 #[test]
 fn every_pod_reaches_every_pod() {
     let start = Instant::now();
-    let Some(lab) = lab_or_skip(LabSpec::plain(2, Offloads::On)) else {
+    let Some(lab) = lab_or_skip(LabSpec::plain(2, Offloads::On)).expect("the lab comes up") else {
         return;
     };
     println!("lab of 6 pods up in {:?}", start.elapsed());
@@ -29,12 +27,7 @@ fn every_pod_reaches_every_pod() {
             for ipv6 in [false, true] {
                 if client.name() != server.name() {
                     client
-                        .icmp(IcmpSend {
-                            to: server.address(ipv6),
-                            count: 1,
-                            payload: 1000,
-                            pps: 100.0,
-                        })
+                        .icmp(IcmpSend { to: server.address(ipv6), count: 1, payload: 1000, pps: 100.0 })
                         .expect("a ping");
                 }
             }
@@ -43,24 +36,17 @@ fn every_pod_reaches_every_pod() {
     let ledger = lab.ledger().expect("a ledger");
     assert_eq!(ledger.len(), 7 * 6 * 2);
     for (edge, totals) in ledger.iter() {
-        assert_eq!(
-            (totals.forward.packets, totals.reverse.packets),
-            (1, 1),
-            "{edge:?}"
-        );
+        assert_eq!((totals.forward.packets, totals.reverse.packets), (1, 1), "{edge:?}");
     }
     // n1 and n2 are joined by VXLAN, the others are not.
     let stats = lab.device_stats("n1").expect("statistics");
-    assert_eq!(
-        stats["vxlan0"].rx_packets, 16,
-        "2 pods, 2 peers, 2 families, a request or a reply each way"
-    );
+    assert_eq!(stats["vxlan0"].rx_packets, 16, "2 pods, 2 peers, 2 families, a request or a reply each way");
     assert!(stats["eth0"].rx_packets >= 40);
 }
 
 #[test]
 fn the_ledger_is_what_nft_counted() {
-    let Some(lab) = lab_or_skip(LabSpec::plain(2, Offloads::Off)) else {
+    let Some(lab) = lab_or_skip(LabSpec::plain(2, Offloads::Off)).expect("the lab comes up") else {
         return;
     };
     let client = lab.pod("p1-0").expect("a client");
@@ -70,40 +56,22 @@ fn the_ledger_is_what_nft_counted() {
         server.serve_tcp(7001).expect("tcp");
         for ipv6 in [false, true] {
             let at = server.address(ipv6);
-            let icmp = if ipv6 {
-                (Protocol::Icmpv6, 128)
-            } else {
-                (Protocol::Icmp, 8)
-            };
-            let edges =
-                [(Protocol::Udp, 7000), (Protocol::Tcp, 7001), icmp].map(|(protocol, port)| Edge {
-                    client: client.address(ipv6),
-                    server: at,
-                    port,
-                    protocol,
-                });
-            let at_client =
-                EdgeCounters::install(&lab, client.address(ipv6), &edges).expect("counters");
+            let icmp = if ipv6 { (Protocol::Icmpv6, 128) } else { (Protocol::Icmp, 8) };
+            let edges = [(Protocol::Udp, 7000), (Protocol::Tcp, 7001), icmp].map(|(protocol, port)| Edge {
+                client: client.address(ipv6),
+                server: at,
+                port,
+                protocol,
+            });
+            let at_client = EdgeCounters::install(&lab, client.address(ipv6), &edges).expect("counters");
             let at_server = EdgeCounters::install(&lab, at, &edges).expect("counters");
             client
-                .udp(udp(at, 7000, 500, 700, 5000.0, true))
+                .udp(UdpSend { replies: true, ..UdpSend::new((at, 7000).into(), 500, 700, 5000.0) })
                 .expect("datagrams");
             client
-                .tcp(TcpSend {
-                    to: (at, 7001).into(),
-                    connections: 5,
-                    send: 100_000,
-                    receive: 50_000,
-                })
+                .tcp(TcpSend { to: (at, 7001).into(), connections: 5, send: 100_000, receive: 50_000 })
                 .expect("transfers");
-            client
-                .icmp(IcmpSend {
-                    to: at,
-                    count: 20,
-                    payload: 600,
-                    pps: 1000.0,
-                })
-                .expect("pings");
+            client.icmp(IcmpSend { to: at, count: 20, payload: 600, pps: 1000.0 }).expect("pings");
             let ledger = lab.ledger().expect("a ledger");
             let headers = if ipv6 { 48 } else { 28 };
             for counters in [at_client, at_server] {
@@ -122,11 +90,7 @@ fn the_ledger_is_what_nft_counted() {
                 let (forward, reverse) = counted[&edges[1]];
                 let totals = ledger.get(&edges[1]).expect("in the ledger");
                 assert_eq!(
-                    (
-                        totals.connections,
-                        totals.forward.payload_bytes,
-                        totals.reverse.payload_bytes
-                    ),
+                    (totals.connections, totals.forward.payload_bytes, totals.reverse.payload_bytes),
                     (5, 5 * 100_016, 5 * 50_000)
                 );
                 assert!(
@@ -140,30 +104,15 @@ fn the_ledger_is_what_nft_counted() {
 
 #[test]
 fn a_rate_holds_and_changes_and_a_link_drops() {
-    let Some(lab) = lab_or_skip(LabSpec::plain(1, Offloads::On)) else {
+    let Some(lab) = lab_or_skip(LabSpec::plain(1, Offloads::On)).expect("the lab comes up") else {
         return;
     };
-    let (client, server) = (
-        lab.pod("p1-0").expect("a client"),
-        lab.pod("p3-0").expect("a server"),
-    );
+    let (client, server) = (lab.pod("p1-0").expect("a client"), lab.pod("p3-0").expect("a server"));
     server.serve_udp(8443, Reply::Sink).expect("udp");
-    let edge = Edge {
-        client: client.v4(),
-        server: server.v4(),
-        port: 8443,
-        protocol: Protocol::Udp,
-    };
+    let edge = Edge { client: client.v4(), server: server.v4(), port: 8443, protocol: Protocol::Udp };
     let link = DroppingLink::install(&lab, edge, 12).expect("a dropping link");
-    let flow = client
-        .start_udp((server.v4(), 8443).into(), 100, 10_000.0)
-        .expect("a flow");
-    let sent = || {
-        lab.ledger()
-            .expect("a ledger")
-            .get(&edge)
-            .map_or(0, |totals| totals.forward.packets)
-    };
+    let flow = client.start_udp((server.v4(), 8443).into(), 100, 10_000.0).expect("a flow");
+    let sent = || lab.ledger().expect("a ledger").get(&edge).map_or(0, |totals| totals.forward.packets);
     let window = Duration::from_secs(2);
     let rate_over_window = || {
         let (before, start) = (sent(), Instant::now());
@@ -171,60 +120,38 @@ fn a_rate_holds_and_changes_and_a_link_drops() {
         (sent() - before) as f64 / start.elapsed().as_secs_f64()
     };
     let fast = rate_over_window();
-    assert!(
-        (9_000.0..11_000.0).contains(&fast),
-        "{fast} packets a second, 10,000 wanted"
-    );
+    assert!((9_000.0..11_000.0).contains(&fast), "{fast} packets a second, 10,000 wanted");
     flow.set_rate(100.0).expect("a new rate");
     let slow = rate_over_window();
-    assert!(
-        (80.0..160.0).contains(&slow),
-        "{slow} packets a second, 100 wanted"
-    );
+    assert!((80.0..160.0).contains(&slow), "{slow} packets a second, 100 wanted");
     flow.stop().expect("it stops");
-    let (dropped, passed) = (
-        link.dropped().expect("a counter").packets,
-        link.passed().expect("a counter").packets,
-    );
+    let (dropped, passed) = (link.dropped().expect("a counter").packets, link.passed().expect("a counter").packets);
     assert_eq!(dropped + passed, sent());
     let share = dropped as f64 / sent() as f64;
-    assert!(
-        (0.10..0.14).contains(&share),
-        "{share} dropped, 0.12 wanted"
-    );
+    assert!((0.10..0.14).contains(&share), "{share} dropped, 0.12 wanted");
     link.heal().expect("it heals");
 }
 
 #[test]
 fn fragments_are_counted_as_packets() {
-    let Some(lab) = lab_or_skip(LabSpec::plain(1, Offloads::Off)) else {
+    let Some(lab) = lab_or_skip(LabSpec::plain(1, Offloads::Off)).expect("the lab comes up") else {
         return;
     };
-    let (client, server) = (
-        lab.pod("p1-0").expect("a client"),
-        lab.pod("p2-0").expect("a server"),
-    );
+    let (client, server) = (lab.pod("p1-0").expect("a client"), lab.pod("p2-0").expect("a server"));
     server.serve_udp(7000, Reply::Echo).expect("udp");
     for ipv6 in [false, true] {
         let device = |lab: &Lab| lab.device_stats("n1").expect("statistics")[client.device()];
         let before = device(&lab);
         client
-            .udp(udp(server.address(ipv6), 7000, 10, 5000, 1000.0, true))
+            .udp(UdpSend { replies: true, ..UdpSend::new((server.address(ipv6), 7000).into(), 10, 5000, 1000.0) })
             .expect("datagrams");
         let after = device(&lab);
-        let edge = Edge {
-            client: client.address(ipv6),
-            server: server.address(ipv6),
-            port: 7000,
-            protocol: Protocol::Udp,
-        };
+        let edge =
+            Edge { client: client.address(ipv6), server: server.address(ipv6), port: 7000, protocol: Protocol::Udp };
         let totals = *lab.ledger().expect("a ledger").get(&edge).expect("in it");
         assert_eq!((totals.forward.packets, totals.reverse.packets), (40, 40));
         assert_eq!(
-            (
-                after.rx_packets - before.rx_packets,
-                after.tx_packets - before.tx_packets
-            ),
+            (after.rx_packets - before.rx_packets, after.tx_packets - before.tx_packets),
             (40, 40),
             "ipv6 {ipv6}"
         );
@@ -233,59 +160,31 @@ fn fragments_are_counted_as_packets() {
 
 #[test]
 fn pods_come_and_go() {
-    let Some(lab) = lab_or_skip(LabSpec::plain(1, Offloads::On)) else {
+    let Some(lab) = lab_or_skip(LabSpec::plain(1, Offloads::On)).expect("the lab comes up") else {
         return;
     };
     let list = || std::fs::read_to_string(lab.pod_list()).expect("the pod list");
     let cart: Vec<PodSpec> = (0..6)
-        .map(|index| {
-            PodSpec::new(
-                "shop",
-                Owner::Deployment("cart".into()),
-                index,
-                ["n1", "n2", "n3"][index % 3],
-            )
-        })
+        .map(|index| PodSpec::new("shop", Owner::Deployment("cart".into()), index, ["n1", "n2", "n3"][index % 3]))
         .collect();
     let start = Instant::now();
     let pods = lab.add_pods(&cart).expect("they start");
     println!("6 pods more in {:?}", start.elapsed());
     let addresses: Vec<IpAddr> = pods.iter().map(|pod| pod.v4()).collect();
-    assert!(
-        addresses
-            .iter()
-            .all(|address| list().contains(&format!("\"{address}\"")))
-    );
+    assert!(addresses.iter().all(|address| list().contains(&format!("\"{address}\""))));
     drop(pods);
     let sent = lab.pod(&cart[0].name).expect("a pod");
-    sent.icmp(IcmpSend {
-        to: lab.pod("p3-0").expect("a pod").v4(),
-        count: 3,
-        payload: 10,
-        pps: 100.0,
-    })
-    .expect("pings");
+    sent.icmp(IcmpSend { to: lab.pod("p3-0").expect("a pod").v4(), count: 3, payload: 10, pps: 100.0 }).expect("pings");
     let (device, netns) = (sent.device().to_owned(), sent.netns().name().to_owned());
     lab.remove_pod(&cart[0].name).expect("it goes");
     assert!(!list().contains(&cart[0].name));
-    assert!(
-        !lab.device_stats("n1")
-            .expect("statistics")
-            .contains_key(&device)
-    );
+    assert!(!lab.device_stats("n1").expect("statistics").contains_key(&device));
     assert!(!Path::new("/run/netns").join(netns).exists());
-    assert_eq!(
-        lab.ledger().expect("a ledger").len(),
-        1,
-        "what it sent stays written"
-    );
+    assert_eq!(lab.ledger().expect("a ledger").len(), 1, "what it sent stays written");
 }
 
 fn left_of(id: &str) -> Vec<String> {
-    let output = Command::new("ip")
-        .args(["netns", "list"])
-        .output()
-        .expect("ip netns list");
+    let output = Command::new("ip").args(["netns", "list"]).output().expect("ip netns list");
     let mut left: Vec<String> = String::from_utf8_lossy(&output.stdout)
         .lines()
         .filter(|line| line.starts_with(&format!("orrery-{id}-")))
@@ -295,24 +194,19 @@ fn left_of(id: &str) -> Vec<String> {
     left.extend(dir.exists().then(|| dir.display().to_string()));
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").expect("mounts");
     for mount in mounts.lines().filter(|line| line.contains(" - cgroup2 ")) {
-        let cgroup = Path::new(mount.split(' ').nth(4).expect("a mount point"))
-            .join(format!("orrery-lab-{id}"));
+        let cgroup = Path::new(mount.split(' ').nth(4).expect("a mount point")).join(format!("orrery-lab-{id}"));
         left.extend(cgroup.exists().then(|| cgroup.display().to_string()));
     }
     for entry in std::fs::read_dir("/proc").expect("/proc").flatten() {
         let command = std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
-        left.extend(
-            command
-                .contains(&format!("/run/orrery-lab/{id}/"))
-                .then_some(command),
-        );
+        left.extend(command.contains(&format!("/run/orrery-lab/{id}/")).then_some(command));
     }
     left
 }
 
 #[test]
 fn a_dropped_lab_leaves_nothing() {
-    let Some(lab) = lab_or_skip(LabSpec::plain(1, Offloads::On)) else {
+    let Some(lab) = lab_or_skip(LabSpec::plain(1, Offloads::On)).expect("the lab comes up") else {
         return;
     };
     let id = lab.id().to_owned();
@@ -326,17 +220,13 @@ fn a_dropped_lab_leaves_nothing() {
 #[ignore = "run by the next test in a process of its own"]
 fn up_until_killed() {
     let lab = Lab::up(LabSpec::plain(1, Offloads::On)).expect("a lab");
-    std::fs::write(
-        std::env::var_os("ORRERY_LAB_ID_FILE").expect("where to write the id"),
-        lab.id(),
-    )
-    .expect("the id");
+    std::fs::write(std::env::var_os("ORRERY_LAB_ID_FILE").expect("where to write the id"), lab.id()).expect("the id");
     std::thread::sleep(Duration::from_secs(60));
 }
 
 #[test]
 fn a_killed_lab_leaves_nothing() {
-    if !common::may_run() {
+    if !may_run() {
         return;
     }
     let file = std::env::temp_dir().join(format!("orrery-lab-id-{}", std::process::id()));
@@ -347,17 +237,13 @@ fn a_killed_lab_leaves_nothing() {
         .spawn()
         .expect("it starts");
     let id = lab::wait_for("the lab's id", Duration::from_secs(30), || {
-        std::fs::read_to_string(&file)
-            .ok()
-            .filter(|id| !id.is_empty())
+        std::fs::read_to_string(&file).ok().filter(|id| !id.is_empty())
     })
     .expect("an id");
     assert!(left_of(&id).len() > 6);
     owner.kill().expect("killed");
     owner.wait().expect("reaped");
-    lab::wait_for("everything to be gone", Duration::from_secs(20), || {
-        left_of(&id).is_empty().then_some(())
-    })
-    .expect("nothing is left");
+    lab::wait_for("everything to be gone", Duration::from_secs(20), || left_of(&id).is_empty().then_some(()))
+        .expect("nothing is left");
     std::fs::remove_file(&file).expect("removed");
 }

@@ -25,27 +25,16 @@ pub(super) struct Ping {
 impl Ping {
     pub(super) fn open(to: IpAddr, payload: usize) -> Result<Self> {
         let open = || {
-            let (family, protocol) = if to.is_ipv6() {
-                (libc::AF_INET6, libc::IPPROTO_ICMPV6)
-            } else {
-                (libc::AF_INET, libc::IPPROTO_ICMP)
-            };
+            let (family, protocol) =
+                if to.is_ipv6() { (libc::AF_INET6, libc::IPPROTO_ICMPV6) } else { (libc::AF_INET, libc::IPPROTO_ICMP) };
             // SAFETY: socket takes three integers; the descriptor it returns is checked and then owned here alone.
             let socket = unsafe {
-                let fd = libc::socket(
-                    family,
-                    libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK,
-                    protocol,
-                );
+                let fd = libc::socket(family, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, protocol);
                 OwnedFd::from_raw_fd(nix::errno::Errno::result(fd)?)
             };
             // A datagram socket like any other for connect, send and recv.
             let socket = UdpSocket::from(socket);
-            let any: IpAddr = if to.is_ipv6() {
-                Ipv6Addr::UNSPECIFIED.into()
-            } else {
-                Ipv4Addr::UNSPECIFIED.into()
-            };
+            let any: IpAddr = if to.is_ipv6() { Ipv6Addr::UNSPECIFIED.into() } else { Ipv4Addr::UNSPECIFIED.into() };
             // The local address is chosen by the kernel; a UDP socket tells it without sending.
             let probe = UdpSocket::bind((any, 0))?;
             probe.connect(SocketAddr::from((to, 9)))?;
@@ -56,13 +45,7 @@ impl Ping {
         let mut message = vec![0x5a_u8; HEADER_BYTES + payload];
         message[..HEADER_BYTES].fill(0);
         message[0] = Self::request_type(to);
-        Ok(Self {
-            socket,
-            message,
-            client,
-            server: to,
-            sequence: 0,
-        })
+        Ok(Self { socket, message, client, server: to, sequence: 0 })
     }
 
     fn request_type(to: IpAddr) -> u8 {
@@ -73,9 +56,7 @@ impl Ping {
     pub(super) fn send(&mut self, pod: &Pod) -> Result<()> {
         self.sequence = self.sequence.wrapping_add(1);
         self.message[6..8].copy_from_slice(&self.sequence.to_be_bytes());
-        self.socket
-            .send(&self.message)
-            .context(|| format!("ping {}", self.server))?;
+        self.socket.send(&self.message).context(|| format!("ping {}", self.server))?;
         self.count(pod, |totals| &mut totals.forward, 1);
         Ok(())
     }
@@ -91,29 +72,14 @@ impl Ping {
         replies
     }
 
-    fn count(
-        &self,
-        pod: &Pod,
-        way: impl FnOnce(&mut crate::ledger::Totals) -> &mut crate::ledger::Sent,
-        packets: u64,
-    ) {
-        let protocol = if self.server.is_ipv6() {
-            Protocol::Icmpv6
-        } else {
-            Protocol::Icmp
-        };
+    fn count(&self, pod: &Pod, way: impl FnOnce(&mut crate::ledger::Totals) -> &mut crate::ledger::Sent, packets: u64) {
+        let protocol = if self.server.is_ipv6() { Protocol::Icmpv6 } else { Protocol::Icmp };
         let bytes = (self.message.len() - HEADER_BYTES) as u64;
-        pod.count(
-            self.client,
-            self.server,
-            Self::request_type(self.server).into(),
-            protocol,
-            |totals| {
-                let sent = way(totals);
-                sent.packets += packets;
-                sent.payload_bytes += packets * bytes;
-            },
-        );
+        pod.count(self.client, self.server, Self::request_type(self.server).into(), protocol, |totals| {
+            let sent = way(totals);
+            sent.packets += packets;
+            sent.payload_bytes += packets * bytes;
+        });
     }
 }
 

@@ -1,5 +1,7 @@
 //! Background loads: what makes the shop's pods talk. Names are resolved by the system's resolver, as any program does.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,7 +9,7 @@ use std::time::{Duration, Instant};
 use super::icmp::Ping;
 use super::pace::Pace;
 use super::{Pod, tcp, udp};
-use crate::control::{Call, Family, Load, TcpSend, UdpSend};
+use crate::control::{Call, Family, Load, TcpSend};
 use crate::error::{Context, LabError, Result};
 use crate::http1;
 
@@ -32,9 +34,7 @@ pub(super) fn start(pod: Arc<Pod>, load: Load) {
             let wanted = load.per_second
                 * (1.0
                     + load.swing
-                        * (start.elapsed().as_secs_f64() * std::f64::consts::TAU / BREATH_SECONDS
-                            + phase)
-                            .sin());
+                        * (start.elapsed().as_secs_f64() * std::f64::consts::TAU / BREATH_SECONDS + phase).sin());
             // Steps of 5 %: a rate that changes at every beat would forget what is due.
             if (wanted - rate).abs() > rate * 0.05 {
                 rate = wanted;
@@ -59,9 +59,10 @@ struct Line {
     addresses: Vec<IpAddr>,
     resolved: Option<Instant>,
     turn: usize,
-    http: Option<(SocketAddr, http1::Client, u32)>,
-    udp: Option<(SocketAddr, udp::Sender)>,
-    ping: Option<(IpAddr, Ping)>,
+    /// One kept-alive connection per address, and the requests it has left.
+    http: BTreeMap<SocketAddr, (http1::Client, u32)>,
+    udp: BTreeMap<SocketAddr, udp::Sender>,
+    ping: BTreeMap<IpAddr, Ping>,
 }
 
 impl Line {
@@ -70,66 +71,43 @@ impl Line {
         match &load.call {
             Call::Http { path, body } => self.http(to, load, path, *body),
             Call::Udp { payload } => {
-                let send = UdpSend {
-                    to,
-                    datagrams: 1,
-                    payload: *payload,
-                    pps: 0.0,
-                    per_port: 0,
-                    replies: false,
+                let sender = match self.udp.entry(to) {
+                    Entry::Occupied(open) => open.into_mut(),
+                    Entry::Vacant(none) => none.insert(udp::Sender::open(to)?),
                 };
-                if self.udp.as_ref().is_none_or(|(at, _)| *at != to) {
-                    self.udp = Some((to, udp::Sender::open(&send)?));
-                }
-                self.udp
-                    .as_mut()
-                    .map_or(Ok(()), |(_, sender)| sender.one(pod, *payload))
+                sender.one(pod, *payload)
             }
-            Call::Tcp { send, receive } => tcp::send(
-                pod,
-                &TcpSend {
-                    to,
-                    connections: 1,
-                    send: *send,
-                    receive: *receive,
-                },
-            ),
+            Call::Tcp { send, receive } => {
+                tcp::send(pod, &TcpSend { to, connections: 1, send: *send, receive: *receive })
+            }
             Call::Ping { payload } => {
-                if self.ping.as_ref().is_none_or(|(at, _)| *at != to.ip()) {
-                    self.ping = Some((to.ip(), Ping::open(to.ip(), *payload as usize)?));
-                }
-                self.ping.as_mut().map_or(Ok(()), |(_, ping)| {
-                    ping.drain(pod);
-                    ping.send(pod)
-                })
+                let ping = match self.ping.entry(to.ip()) {
+                    Entry::Occupied(open) => open.into_mut(),
+                    Entry::Vacant(none) => none.insert(Ping::open(to.ip(), *payload as usize)?),
+                };
+                ping.drain(pod);
+                ping.send(pod)
             }
         }
     }
 
     fn http(&mut self, to: SocketAddr, load: &Load, path: &str, body: u32) -> Result<()> {
         let what = || format!("http {} {to}", load.to);
-        // A connection is kept for a while, whatever address is next: that is what clients do.
-        let (_, client, left) = match &mut self.http {
-            Some(open) => open,
-            none => none.insert((
-                to,
-                http1::Client::tcp(to, Duration::from_secs(5)).context(what)?,
-                KEEP_ALIVE,
-            )),
+        let (client, left) = match self.http.entry(to) {
+            Entry::Occupied(open) => open.into_mut(),
+            Entry::Vacant(none) => {
+                none.insert((http1::Client::tcp(to, Duration::from_secs(5)).context(what)?, KEEP_ALIVE))
+            }
         };
-        let response = client
-            .request(&load.to, path, &vec![b'x'; body as usize])
-            .context(what)?;
+        let response = client.request(&load.to, path, &vec![b'x'; body as usize]).context(what)?;
         *left -= 1;
         if *left == 0 {
-            self.http = None;
+            self.http.remove(&to);
         }
         if response.status == 200 {
             Ok(())
         } else {
-            Err(LabError::Protocol {
-                what: format!("{}: status {}", what(), response.status),
-            })
+            Err(LabError::Protocol { what: format!("{}: status {}", what(), response.status) })
         }
     }
 
@@ -139,23 +117,19 @@ impl Line {
             return Ok(address);
         }
         if self.resolved.is_none_or(|at| at.elapsed() > RESOLVE_EVERY) {
-            let found = (load.to.as_str(), load.port)
-                .to_socket_addrs()
-                .context(|| format!("resolve {}", load.to))?;
+            let found = (load.to.as_str(), load.port).to_socket_addrs().context(|| format!("resolve {}", load.to))?;
             let fits = |address: &IpAddr| address.is_ipv6() == (load.family == Family::V6);
             self.addresses = found.map(|found| found.ip()).filter(fits).collect();
             self.addresses.sort();
             self.addresses.dedup();
+            // Nobody is behind an address that the name no longer has.
+            self.http.retain(|to, _| self.addresses.contains(&to.ip()));
+            self.udp.retain(|to, _| self.addresses.contains(&to.ip()));
+            self.ping.retain(|to, _| self.addresses.contains(to));
             self.resolved = Some(Instant::now());
         }
         self.turn = self.turn.wrapping_add(1);
-        let address = self
-            .addresses
-            .get(self.turn % self.addresses.len().max(1))
-            .copied();
-        address.ok_or_else(|| LabError::Unknown {
-            kind: "name",
-            name: load.to.clone(),
-        })
+        let address = self.addresses.get(self.turn % self.addresses.len().max(1)).copied();
+        address.ok_or_else(|| LabError::Unknown { kind: "name", name: load.to.clone() })
     }
 }

@@ -35,27 +35,13 @@ fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl Pod {
-    fn count(
-        &self,
-        client: IpAddr,
-        server: IpAddr,
-        port: u16,
-        protocol: Protocol,
-        add: impl FnOnce(&mut Totals),
-    ) {
-        add(locked(&self.ledger).edge(Edge {
-            client,
-            server,
-            port,
-            protocol,
-        }));
+    fn count(&self, client: IpAddr, server: IpAddr, port: u16, protocol: Protocol, add: impl FnOnce(&mut Totals)) {
+        add(locked(&self.ledger).edge(Edge { client, server, port, protocol }));
     }
 
     fn answer(self: &Arc<Self>, request: Request) -> Result<Answer> {
         Ok(match request {
-            Request::ServeUdp { port, reply } => {
-                udp::serve(self, port, reply).map(|()| Answer::Done)?
-            }
+            Request::ServeUdp { port, reply } => udp::serve(self, port, reply).map(|()| Answer::Done)?,
             Request::ServeTcp { port } => tcp::serve(self, port).map(|()| Answer::Done)?,
             Request::ServeHttp { port, bytes } => {
                 for address in &self.addresses {
@@ -77,18 +63,14 @@ impl Pod {
                     flow.set_rate(pps);
                     Answer::Done
                 }
-                None => Answer::Failed {
-                    message: format!("no such flow: {id}"),
-                },
+                None => Answer::Failed { message: format!("no such flow: {id}") },
             },
             Request::Stop { id } => {
                 // The lock ends with this statement: a flow's last send may take a while.
                 let flow = locked(&self.flows).remove(&id);
                 match flow {
                     Some(flow) => flow.stop().map(|()| Answer::Done)?,
-                    None => Answer::Failed {
-                        message: format!("no such flow: {id}"),
-                    },
+                    None => Answer::Failed { message: format!("no such flow: {id}") },
                 }
             }
             Request::Load(load) => {
@@ -104,12 +86,10 @@ impl Pod {
         let mut stream = stream;
         while let Some(line) = lines.next().transpose()? {
             let answer = match serde_json::from_str::<Request>(&line) {
-                Ok(request) => self.answer(request).unwrap_or_else(|error| Answer::Failed {
-                    message: with_sources(&error),
-                }),
-                Err(error) => Answer::Failed {
-                    message: error.to_string(),
-                },
+                Ok(request) => {
+                    self.answer(request).unwrap_or_else(|error| Answer::Failed { message: with_sources(&error) })
+                }
+                Err(error) => Answer::Failed { message: error.to_string() },
             };
             let mut text = serde_json::to_vec(&answer)?;
             text.push(b'\n');
@@ -138,12 +118,9 @@ pub fn run(socket: &Path, addresses: Vec<IpAddr>, mtu: usize) -> Result<()> {
         flows: Mutex::default(),
         next_flow: AtomicU64::new(1),
     });
-    let listener =
-        UnixListener::bind(socket).context(|| format!("listen on {}", socket.display()))?;
+    let listener = UnixListener::bind(socket).context(|| format!("listen on {}", socket.display()))?;
     loop {
-        let (stream, _) = listener
-            .accept()
-            .context(|| format!("accept on {}", socket.display()))?;
+        let (stream, _) = listener.accept().context(|| format!("accept on {}", socket.display()))?;
         let pod = Arc::clone(&pod);
         std::thread::spawn(move || {
             if let Err(error) = pod.converse(&stream) {

@@ -17,11 +17,7 @@ pub(super) struct Pace {
 
 impl Pace {
     pub(super) fn new(per_second: f64, now: Instant) -> Self {
-        Self {
-            per_second,
-            since: now,
-            done: 0,
-        }
+        Self { per_second, since: now, done: 0 }
     }
 
     /// Changes the rate from now on. What was due and is not out yet is forgotten.
@@ -53,10 +49,7 @@ impl Pace {
         if self.per_second <= 0.0 {
             return 20 * STEP;
         }
-        #[expect(
-            clippy::cast_precision_loss,
-            reason = "a count of sends is far from 2^53"
-        )]
+        #[expect(clippy::cast_precision_loss, reason = "a count of sends is far from 2^53")]
         let next = Duration::from_secs_f64(self.done as f64 / self.per_second);
         // Waking every 20 ms at least lets a new rate, or the end, take hold.
         next.saturating_sub(now - self.since).clamp(STEP, 20 * STEP)
@@ -82,10 +75,7 @@ mod tests {
     fn rates_hold() {
         for (rate, seconds) in [(1.0, 5), (100.0, 2), (10_000.0, 1)] {
             let (sent, wanted) = (sent_in(rate, seconds), rate * seconds as f64);
-            assert!(
-                (sent as f64 - wanted).abs() <= wanted / 100.0 + 1.0,
-                "{sent} sent, {wanted} wanted"
-            );
+            assert!((sent as f64 - wanted).abs() <= wanted / 100.0 + 1.0, "{sent} sent, {wanted} wanted");
         }
         assert_eq!(sent_in(0.0, 1), 0);
     }

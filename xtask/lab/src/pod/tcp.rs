@@ -22,8 +22,7 @@ const BYTES_RETRANS: usize = 208;
 /// Serves transfers on all addresses of the pod.
 pub(super) fn serve(pod: &Arc<Pod>, port: u16) -> Result<()> {
     for address in pod.addresses.clone() {
-        let listener = TcpListener::bind((address, port))
-            .context(|| format!("listen on tcp {address} port {port}"))?;
+        let listener = TcpListener::bind((address, port)).context(|| format!("listen on tcp {address} port {port}"))?;
         let pod = Arc::clone(pod);
         std::thread::spawn(move || {
             for stream in listener.incoming().flatten() {
@@ -44,11 +43,7 @@ fn answer(pod: &Pod, mut stream: &TcpStream, address: IpAddr, port: u16) -> std:
     let client = stream.peer_addr()?.ip();
     let mut header = [0_u8; HEADER_BYTES];
     stream.read_exact(&mut header)?;
-    let number = |bytes: &[u8]| {
-        bytes
-            .iter()
-            .fold(0_u64, |number, byte| number << 8 | u64::from(*byte))
-    };
+    let number = |bytes: &[u8]| bytes.iter().fold(0_u64, |number, byte| number << 8 | u64::from(*byte));
     let (coming, wanted) = header.split_at(HEADER_BYTES / 2);
     read_exactly(stream, number(coming))?;
     let wanted = number(wanted);
@@ -57,14 +52,8 @@ fn answer(pod: &Pod, mut stream: &TcpStream, address: IpAddr, port: u16) -> std:
     let rest = stream.read(&mut [0_u8; 1])?;
     let retransmitted = retransmitted(stream)?;
     // Written down before we close: a client that saw our end of stream finds it in the ledger.
-    pod.count(client, address, port, Protocol::Tcp, |totals| {
-        add(&mut totals.reverse, wanted, retransmitted)
-    });
-    if rest == 0 {
-        Ok(())
-    } else {
-        Err(std::io::Error::other("more bytes than announced"))
-    }
+    pod.count(client, address, port, Protocol::Tcp, |totals| add(&mut totals.reverse, wanted, retransmitted));
+    if rest == 0 { Ok(()) } else { Err(std::io::Error::other("more bytes than announced")) }
 }
 
 /// Opens the connections one after the other.
@@ -79,9 +68,8 @@ fn transfer(pod: &Pod, send: &TcpSend) -> std::io::Result<()> {
     let mut stream = TcpStream::connect_timeout(&send.to, STALL)?;
     settle(&stream)?;
     let client = stream.local_addr()?.ip();
-    let count = |add: &dyn Fn(&mut crate::ledger::Totals)| {
-        pod.count(client, send.to.ip(), send.to.port(), Protocol::Tcp, add)
-    };
+    let count =
+        |add: &dyn Fn(&mut crate::ledger::Totals)| pod.count(client, send.to.ip(), send.to.port(), Protocol::Tcp, add);
     count(&|totals| totals.connections += 1);
     let mut header = [0_u8; HEADER_BYTES];
     header[..8].copy_from_slice(&send.send.to_be_bytes());
@@ -92,18 +80,8 @@ fn transfer(pod: &Pod, send: &TcpSend) -> std::io::Result<()> {
     stream.shutdown(Shutdown::Write)?;
     let rest = stream.read(&mut [0_u8; 1])?;
     let retransmitted = retransmitted(&stream)?;
-    count(&|totals| {
-        add(
-            &mut totals.forward,
-            HEADER_BYTES as u64 + send.send,
-            retransmitted,
-        )
-    });
-    if rest == 0 {
-        Ok(())
-    } else {
-        Err(std::io::Error::other("more bytes than asked for"))
-    }
+    count(&|totals| add(&mut totals.forward, HEADER_BYTES as u64 + send.send, retransmitted));
+    if rest == 0 { Ok(()) } else { Err(std::io::Error::other("more bytes than asked for")) }
 }
 
 fn add(sent: &mut Sent, written: u64, retransmitted: u64) {
@@ -129,11 +107,7 @@ fn write_exactly(mut stream: &TcpStream, mut bytes: u64) -> std::io::Result<()> 
 
 fn read_exactly(stream: &TcpStream, bytes: u64) -> std::io::Result<()> {
     let read = std::io::copy(&mut stream.take(bytes), &mut std::io::sink())?;
-    if read == bytes {
-        Ok(())
-    } else {
-        Err(std::io::ErrorKind::UnexpectedEof.into())
-    }
+    if read == bytes { Ok(()) } else { Err(std::io::ErrorKind::UnexpectedEof.into()) }
 }
 
 /// Payload bytes that this end's kernel sent again.
@@ -151,10 +125,8 @@ fn retransmitted(stream: &TcpStream) -> std::io::Result<u64> {
         )
     };
     nix::errno::Errno::result(result)?;
-    let field = info[..length as usize]
-        .get(BYTES_RETRANS..BYTES_RETRANS + 8)
-        .and_then(|bytes| bytes.try_into().ok());
-    field.map(u64::from_ne_bytes).ok_or_else(|| {
-        std::io::Error::other("this kernel's TCP_INFO has no tcpi_bytes_retrans (Linux 4.19 has)")
-    })
+    let field = info[..length as usize].get(BYTES_RETRANS..BYTES_RETRANS + 8).and_then(|bytes| bytes.try_into().ok());
+    field
+        .map(u64::from_ne_bytes)
+        .ok_or_else(|| std::io::Error::other("this kernel's TCP_INFO has no tcpi_bytes_retrans (Linux 4.19 has)"))
 }

@@ -22,8 +22,7 @@ const REPLY_WAIT: Duration = Duration::from_millis(500);
 /// Answers on all addresses of the pod.
 pub(super) fn serve(pod: &Arc<Pod>, port: u16, reply: Reply) -> Result<()> {
     for address in pod.addresses.clone() {
-        let socket = UdpSocket::bind((address, port))
-            .context(|| format!("bind udp {address} port {port}"))?;
+        let socket = UdpSocket::bind((address, port)).context(|| format!("bind udp {address} port {port}"))?;
         roomy(&socket);
         let pod = Arc::clone(pod);
         std::thread::spawn(move || answer_all(&pod, &socket, address, port, reply));
@@ -49,12 +48,7 @@ fn answer_all(pod: &Pod, socket: &UdpSocket, address: IpAddr, port: u16, reply: 
         // Sent under the ledger's lock: who has the reply finds it written down.
         let mut ledger = locked(&pod.ledger);
         if socket.send_to(body, client).is_ok() {
-            let totals = ledger.edge(Edge {
-                client: client.ip(),
-                server: address,
-                port,
-                protocol: Protocol::Udp,
-            });
+            let totals = ledger.edge(Edge { client: client.ip(), server: address, port, protocol: Protocol::Udp });
             totals.reverse.packets += udp_packets(size, pod.mtu, address.is_ipv6());
             totals.reverse.payload_bytes += size as u64;
         }
@@ -97,29 +91,21 @@ impl Flow {
 
     pub(super) fn stop(self) -> Result<()> {
         self.stop.store(true, Ordering::Relaxed);
-        self.sender.join().unwrap_or_else(|_| {
-            Err(LabError::Protocol {
-                what: "the sender panicked".to_owned(),
-            })
-        })
+        self.sender.join().unwrap_or_else(|_| Err(LabError::Protocol { what: "the sender panicked".to_owned() }))
     }
 }
 
 fn run(pod: &Pod, send: &UdpSend, rate: &AtomicU64, stop: &AtomicBool) -> Result<()> {
     let body = vec![0x5a_u8; send.payload as usize];
     let mut pace = Pace::new(f64::from_bits(rate.load(Ordering::Relaxed)), Instant::now());
-    let mut socket = Sender::open(send)?;
-    let mut left = if send.datagrams == 0 {
-        u64::MAX
-    } else {
-        send.datagrams
-    };
+    let mut socket = Sender::open(send.to)?;
+    let mut left = if send.datagrams == 0 { u64::MAX } else { send.datagrams };
     while left > 0 && !stop.load(Ordering::Relaxed) {
         pace.set(f64::from_bits(rate.load(Ordering::Relaxed)), Instant::now());
         for _ in 0..pace.due(Instant::now()).min(left) {
             if send.per_port > 0 && socket.sent >= send.per_port {
                 socket.finish(send.replies);
-                socket = Sender::open(send)?;
+                socket = Sender::open(send.to)?;
             }
             socket.send(&body)?;
             left -= 1;
@@ -143,8 +129,7 @@ pub(super) struct Sender {
 }
 
 impl Sender {
-    pub(super) fn open(send: &UdpSend) -> Result<Self> {
-        let to = send.to;
+    pub(super) fn open(to: SocketAddr) -> Result<Self> {
         let any: SocketAddr = if to.is_ipv6() {
             (std::net::Ipv6Addr::UNSPECIFIED, 0).into()
         } else {
@@ -158,18 +143,8 @@ impl Sender {
         };
         let (client, socket) = open().context(|| format!("open a udp socket to {to}"))?;
         roomy(&socket);
-        let edge = Edge {
-            client,
-            server: to.ip(),
-            port: to.port(),
-            protocol: Protocol::Udp,
-        };
-        Ok(Self {
-            socket,
-            edge,
-            sent: 0,
-            replies: 0,
-        })
+        let edge = Edge { client, server: to.ip(), port: to.port(), protocol: Protocol::Udp };
+        Ok(Self { socket, edge, sent: 0, replies: 0 })
     }
 
     fn send(&mut self, body: &[u8]) -> Result<()> {
@@ -186,17 +161,11 @@ impl Sender {
                 // An ICMP error that an earlier datagram met: this one was not sent, so it is sent again.
                 Err(error) if error.kind() == std::io::ErrorKind::ConnectionRefused => {}
                 Err(source) => {
-                    return Err(LabError::Io {
-                        what: format!("send to {}", self.edge.server),
-                        source,
-                    });
+                    return Err(LabError::Io { what: format!("send to {}", self.edge.server), source });
                 }
             }
         }
-        Err(LabError::Timeout {
-            after: Duration::from_secs(2),
-            what: format!("room to send to {}", self.edge.server),
-        })
+        Err(LabError::Timeout { after: Duration::from_secs(2), what: format!("room to send to {}", self.edge.server) })
     }
 
     fn count(&self, pod: &Pod, payload: usize) {

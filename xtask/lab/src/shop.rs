@@ -1,1 +1,0 @@
-//! The shop (placeholder while the library comes up).
