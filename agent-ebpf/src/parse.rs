@@ -7,7 +7,8 @@ use crate::abi::{FlowKey, LinkType, mapped};
 
 /// Bytes of a packet, wherever they lie.
 pub trait Packet {
-    /// `N` bytes from `offset`, or `None` where the packet is shorter.
+    /// `N` bytes from `offset`, or `None` where the packet is shorter. `N` is 2 to 32: compilers turn "one byte more than
+    /// the end" into "at the end", which the kernel's verifier takes for no check at all.
     fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
     /// Whole length in bytes, link header included.
     fn len(&self) -> usize;
@@ -115,7 +116,7 @@ const MAX_EXTENSIONS: usize = 6;
 pub fn parse<P: Packet>(packet: &P, link: LinkType, parsed: &mut Parsed) -> Result<(), Skip> {
     let (ethertype, l3) = match link {
         LinkType::Ethernet => ethernet(packet)?,
-        LinkType::RawIp => match packet.load::<1>(0).ok_or(Skip::Malformed)?[0] >> 4 {
+        LinkType::RawIp => match packet.load::<2>(0).ok_or(Skip::Malformed)?[0] >> 4 {
             4 => (ETHERTYPE_IPV4, 0),
             6 => (ETHERTYPE_IPV6, 0),
             _ => return Err(Skip::Malformed),
@@ -298,7 +299,7 @@ fn ports(parsed: &mut Parsed, bytes: [u8; 4]) {
 
 #[inline(always)]
 fn icmp<P: Packet>(packet: &P, at: usize, parsed: &mut Parsed) -> Result<(), Skip> {
-    let kind = packet.load::<1>(at).ok_or(Skip::Malformed)?[0];
+    let kind = packet.load::<2>(at).ok_or(Skip::Malformed)?[0];
     if parsed.key.protocol == protocol::ICMP {
         match kind {
             8 => parsed.key.destination_port = echo::V4,
@@ -358,7 +359,7 @@ fn quoted_ports<P: Packet>(packet: &P, at: usize, quoted: u8, later: bool, parse
             // Turned round, as the addresses are.
             ports(parsed, [bytes[2], bytes[3], bytes[0], bytes[1]]);
         }
-        protocol::ICMP | protocol::ICMPV6 => match packet.load::<1>(at).ok_or(Skip::Malformed)?[0] {
+        protocol::ICMP | protocol::ICMPV6 => match packet.load::<2>(at).ok_or(Skip::Malformed)?[0] {
             8 => parsed.key.source_port = echo::V4,
             128 => parsed.key.source_port = echo::V6,
             _ => {}

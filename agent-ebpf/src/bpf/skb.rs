@@ -1,10 +1,15 @@
 //! A packet behind a tc context, for the parser: read where it lies, or from a copy where it does not lie in one piece.
 
+use core::arch::asm;
+
 use agent_ebpf::parse::Packet;
 use aya_ebpf::{helpers::bpf_skb_load_bytes, programs::TcContext};
 
-/// Bytes that every header the parser follows fits into, but for absurd ones.
-pub(super) const HEAD_BYTES: usize = 256;
+/// How far into a packet headers are followed: one more than the largest offset.
+const HEAD_BYTES: usize = 256;
+
+/// Room for a copy of a packet's head: whatever is read at an offset below [`HEAD_BYTES`] lies inside.
+pub(super) type Head = [u8; HEAD_BYTES + 32];
 
 /// The head of a packet that is linear in memory: no helper call, no copy.
 pub(super) struct Linear<'a>(pub(super) &'a TcContext);
@@ -32,7 +37,7 @@ impl Packet for Linear<'_> {
 
 /// A copy of a packet's head.
 pub(super) struct Copied<'a> {
-    head: &'a [u8; HEAD_BYTES],
+    head: &'a Head,
     head_len: usize,
     len: usize,
 }
@@ -40,13 +45,13 @@ pub(super) struct Copied<'a> {
 impl<'a> Copied<'a> {
     /// Copies what is there of the packet's first [`HEAD_BYTES`] bytes to `head`.
     #[inline(always)]
-    pub(super) fn new(ctx: &TcContext, head: &'a mut [u8; HEAD_BYTES]) -> Option<Self> {
+    pub(super) fn new(ctx: &TcContext, head: &'a mut Head) -> Option<Self> {
         let len = ctx.len() as usize;
         let head_len = len.min(HEAD_BYTES);
         if head_len == 0 {
             return None;
         }
-        // SAFETY: the helper writes head_len bytes, between 1 and HEAD_BYTES, to a buffer of HEAD_BYTES, or fails.
+        // SAFETY: the helper writes head_len bytes, between 1 and HEAD_BYTES, to a larger buffer, or fails.
         let outcome =
             unsafe { bpf_skb_load_bytes(ctx.skb.skb.cast(), 0, head.as_mut_ptr().cast(), head_len as u32) };
         (outcome == 0).then_some(Self { head, head_len, len })
@@ -56,11 +61,16 @@ impl<'a> Copied<'a> {
 impl Packet for Copied<'_> {
     #[inline(always)]
     fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]> {
-        if offset > HEAD_BYTES - N || offset + N > self.head_len {
+        if offset + N > self.head_len {
             return None;
         }
-        // SAFETY: offset + N is at most HEAD_BYTES, by the first check; [u8; N] wants no alignment.
-        Some(unsafe { *self.head.as_ptr().add(offset).cast::<[u8; N]>() })
+        let mut index = offset;
+        // The compiler knows that the offset is below HEAD_BYTES and may test it in another register than the one it
+        // reads with, where the verifier does not see it; a mask it cannot look into stays.
+        // SAFETY: plain arithmetic on one register.
+        unsafe { asm!("{index} &= 0xff", index = inout(reg) index, options(pure, nomem, nostack)) }
+        // SAFETY: index is at most 255 and N at most 32, so all N bytes lie in the buffer.
+        Some(unsafe { *self.head.as_ptr().add(index).cast::<[u8; N]>() })
     }
 
     #[inline(always)]

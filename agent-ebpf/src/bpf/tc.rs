@@ -15,7 +15,7 @@ use super::{
     events::{self, What},
     flow, fragments, loss,
     maps::{DEVICES, FLOWS, SCRATCH},
-    skb::{Copied, HEAD_BYTES, Linear},
+    skb::{Copied, Head, Linear},
 };
 
 /// What the pod sent, at the host's end of its veth.
@@ -34,7 +34,7 @@ pub(super) fn tc_egress(ctx: TcContext) -> i32 {
 #[repr(C)]
 pub(super) struct Scratch {
     packet: Packet,
-    head: [u8; HEAD_BYTES],
+    head: Head,
 }
 
 /// A packet that is being counted.
