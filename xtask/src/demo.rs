@@ -19,7 +19,7 @@ const PORTS_TRIED: u16 = 50;
 
 /// Arguments of `cargo xtask demo`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     /// Stop by itself after this long, counted from ready: 90, 60s, 5m, 1h
     #[arg(long = "for", value_name = "TIME", value_parser = parse_time)]
     time: Option<Duration>,
@@ -37,8 +37,15 @@ pub struct Args {
     fault_seed: u64,
 }
 
+impl Args {
+    /// Whether a recording is played: that needs neither root nor BPF.
+    pub(crate) fn replays(&self) -> bool {
+        self.replay.is_some()
+    }
+}
+
 /// Runs it until its time is over or a signal comes. Everything it made is gone when it returns.
-pub fn run(args: &Args) -> anyhow::Result<()> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     // First of all: threads started later leave the signals to this one.
     let stop = Stop::on_signals()?;
     match &args.replay {
@@ -68,7 +75,10 @@ fn live(args: &Args, stop: &Stop) -> anyhow::Result<()> {
     while shop_edges(&collector).unwrap_or(0) < READY_EDGES {
         all_alive(&agents, &collector)?;
         if start.elapsed() > READY_WAIT {
-            bail!("no picture within {READY_WAIT:?}\nhint: the logs are in {} while this runs", shop.lab().dir().display());
+            bail!(
+                "no picture within {READY_WAIT:?}\nhint: the logs are in {} while this runs",
+                shop.lab().dir().display()
+            );
         }
         if stop.within(Duration::from_millis(100)) {
             return Ok(());
@@ -92,7 +102,10 @@ fn tell(args: &Args, shop: &Shop, collector: &Collector) {
     println!("from elsewhere      {}", tunnel(collector.address().port()));
     println!("the stream          curl -N '{url}/api/v1/stream?view=workload'");
     println!("what to look at");
-    println!("  {} to {}: this link drops {} of 100 datagrams, and only this one", fault.client, fault.server, fault.percent);
+    println!(
+        "  {} to {}: this link drops {} of 100 datagrams, and only this one",
+        fault.client, fault.server, fault.percent
+    );
     println!("  {SCALED}: scaled 2, 8, 3 pods, over and over");
     println!("  recommendations: crashes again and again");
     println!("  shop is HTTP, TCP and UDP over IPv4 and IPv6; kube-system answers DNS; monitoring scrapes and pings");
@@ -108,7 +121,9 @@ fn ending(args: &Args) -> String {
 
 /// The line that brings the page to another machine.
 fn tunnel(port: u16) -> String {
-    let name = |result: std::io::Result<String>| result.map(|text| text.trim().to_owned()).ok().filter(|text| !text.is_empty());
+    let name = |result: std::io::Result<String>| {
+        result.map(|text| text.trim().to_owned()).ok().filter(|text| !text.is_empty())
+    };
     let host = name(std::fs::read_to_string("/proc/sys/kernel/hostname")).unwrap_or_else(|| "HOST".to_owned());
     let user = std::env::var("SUDO_USER").or_else(|_| std::env::var("USER")).unwrap_or_else(|_| "root".to_owned());
     format!("ssh -L {port}:127.0.0.1:{port} {user}@{host}")
@@ -127,7 +142,11 @@ fn all_alive(agents: &[Agent], collector: &Collector) -> anyhow::Result<()> {
         if let Some(status) = process.ended() {
             let log = std::fs::read_to_string(process.log()).unwrap_or_default();
             let tail: Vec<&str> = log.lines().rev().take(12).collect();
-            bail!("{} ended: {status}\n{}", process.log().display(), tail.into_iter().rev().collect::<Vec<_>>().join("\n"));
+            bail!(
+                "{} ended: {status}\n{}",
+                process.log().display(),
+                tail.into_iter().rev().collect::<Vec<_>>().join("\n")
+            );
         }
     }
     Ok(())

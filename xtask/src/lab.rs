@@ -5,7 +5,7 @@ use lab::{Lab, LabSpec, Offloads, Stop};
 
 /// Arguments of `cargo xtask lab`.
 #[derive(Debug, clap::Args)]
-pub struct Args {
+pub(crate) struct Args {
     #[command(subcommand)]
     command: Command,
 }
@@ -29,7 +29,7 @@ enum Command {
 }
 
 /// Runs it.
-pub fn run(args: &Args) -> anyhow::Result<()> {
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     match args.command {
         Command::Up { pods, no_offloads, orrery } => {
             let offloads = if no_offloads { Offloads::Off } else { Offloads::On };
@@ -49,7 +49,15 @@ fn up(pods: usize, offloads: Offloads, orrery: bool) -> anyhow::Result<()> {
     let lab = Lab::up(LabSpec::plain(pods, offloads)).context("bring the lab up")?;
     println!("lab {} in {}", lab.id(), lab.dir().display());
     for pod in lab.pods() {
-        println!("  {:<6} on {}  {:<12} {:<12} {}  {}", pod.name(), pod.node(), pod.v4(), pod.v6(), pod.device(), pod.netns().name());
+        println!(
+            "  {:<6} on {}  {:<12} {:<12} {}  {}",
+            pod.name(),
+            pod.node(),
+            pod.v4(),
+            pod.v6(),
+            pod.device(),
+            pod.netns().name()
+        );
     }
     println!("enter one with: ip netns exec NAMESPACE sh");
     let services = if orrery {

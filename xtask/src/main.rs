@@ -1,8 +1,10 @@
 //! `cargo xtask`: every chore of Orrery, one module each.
 
 mod bench;
+mod demo;
 mod e2e;
 mod ebpf;
+mod lab;
 mod setup;
 mod step;
 mod sys;
@@ -27,6 +29,10 @@ struct Cli {
 enum Chore {
     /// Install and build what a fresh machine lacks; done again, it does nothing
     Setup(setup::Args),
+    /// Show the shop's traffic: three nodes, real agents, a collector and its page
+    Demo(demo::Args),
+    /// Bring up the lab by hand
+    Lab(lab::Args),
     /// Run every test, tier by tier
     Test(test::Args),
     /// Measure what is promised about speed
@@ -48,6 +54,11 @@ fn main() -> ExitCode {
 fn run(chore: Chore) -> anyhow::Result<ExitCode> {
     match chore {
         Chore::Setup(args) => setup::run(Purpose::Test, &args).map(|()| ExitCode::SUCCESS),
+        Chore::Demo(args) => {
+            let purpose = if args.replays() { Purpose::Replay } else { Purpose::Demo };
+            in_lab(purpose, || demo::run(&args))
+        }
+        Chore::Lab(args) => in_lab(Purpose::Demo, || lab::run(&args)),
         Chore::Test(args) => test::run(&args).map(|()| ExitCode::SUCCESS),
         Chore::Bench(args) => in_lab(Purpose::Demo, || bench::run(&args)),
         Chore::Tidy => tidy::run().map(|_| ExitCode::SUCCESS),

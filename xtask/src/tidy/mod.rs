@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn aya_is_named_in_its_rooms_only() {
+    fn the_kernel_crate_is_named_in_its_rooms_only() {
         let text = "//! It talks to aya.\nuse aya_ebpf::maps;\n";
         assert!(kernel_crate(&[file("agent/src/source/kernel/load.rs", text)]).is_empty());
         assert_eq!(kernel_crate(&[file("agent/src/drain.rs", text)]).len(), 1);
