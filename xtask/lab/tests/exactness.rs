@@ -1,0 +1,265 @@
+//! Orrery's totals against the lab's ledger, per edge and on both sides, to the packet and the byte. The expected side comes
+//! from the ledger, nft's counters and `stats64`; nothing here is computed from what Orrery says.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use lab::testing::lab_or_skip;
+use lab::{
+    AgentOptions, Collector, CollectorOptions, Edge, EdgeCounters, IcmpSend, Lab, LabSpec, Offloads, Pod, Protocol,
+    Reply, TcpSend, Totals, UdpSend,
+};
+use serde_json::Value;
+
+/// Within two ticks, with room for a loaded machine.
+const SETTLE: Duration = Duration::from_secs(15);
+
+/// An edge of the pod view: client pod, server pod, port, protocol.
+type Named = (String, String, u16, Protocol);
+
+/// Traffic of every kind from one pod to another over one family. Ports differ by family: the pod view joins addresses.
+fn all_kinds(client: &Pod, server: &Pod, ipv6: bool) {
+    let to = server.address(ipv6);
+    let port = |port: u16| (to, port + u16::from(ipv6) * 100).into();
+    let udp = |port, datagrams, payload, pps| UdpSend { replies: true, ..UdpSend::new(port, datagrams, payload, pps) };
+    client.udp(udp(port(7000), 800, 300, 8_000.0)).expect("datagrams");
+    client.udp(udp(port(7000), 5, 0, 1_000.0)).expect("empty datagrams");
+    client.udp(UdpSend { per_port: 2, ..udp(port(7001), 120, 64, 1_000.0) }).expect("flows shorter than a tick");
+    client.udp(udp(port(7002), 12, 5_000, 500.0)).expect("fragments");
+    client.udp(UdpSend::new(port(7003), 200, 1_000, 5_000.0)).expect("one way");
+    let tcp = |port, connections, send, receive| TcpSend { to: port, connections, send, receive };
+    client.tcp(tcp(port(7010), 3, 1_500_000, 400_000)).expect("long transfers");
+    client.tcp(tcp(port(7011), 60, 20, 700)).expect("connections shorter than a tick");
+    client.icmp(IcmpSend { to, count: 30, payload: 500, pps: 1_000.0 }).expect("pings");
+}
+
+fn serve(pod: &Pod) {
+    for family in [0, 100] {
+        for port in [7000, 7001, 7002] {
+            pod.serve_udp(port + family, Reply::Echo).expect("udp");
+        }
+        pod.serve_udp(7003 + family, Reply::Sink).expect("udp");
+        pod.serve_tcp(7010 + family).expect("tcp");
+        pod.serve_tcp(7011 + family).expect("tcp");
+    }
+}
+
+/// The ledger by pod names; addresses outside the cluster keep themselves.
+fn expected(lab: &Lab) -> BTreeMap<Named, Totals> {
+    let pods = lab.pods();
+    let name = |address: IpAddr| {
+        let pod = pods.iter().find(|pod| pod.v4() == address || pod.v6() == address);
+        pod.map_or_else(|| format!("external:{address}"), |pod| format!("pod:{}/{}", pod.namespace(), pod.name()))
+    };
+    let ledger = lab.ledger().expect("a ledger");
+    let rows =
+        ledger.iter().map(|(edge, totals)| ((name(edge.client), name(edge.server), edge.port, edge.protocol), *totals));
+    let count = ledger.len();
+    let named: BTreeMap<Named, Totals> = rows.collect();
+    assert_eq!(named.len(), count, "no two rows of the ledger are one edge of the pod view");
+    named
+}
+
+/// What is wrong with one side of an edge, as the API tells it.
+fn differences(side: &Value, name: &Named, totals: &Totals) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let mut hold = |what: &str, seen: &Value, wanted: u64| {
+        if seen.as_u64() != Some(wanted) {
+            wrong.push(format!("{what} {seen}, ledger {wanted}"));
+        }
+    };
+    for (way, sent) in [("forward", &totals.forward), ("reverse", &totals.reverse)] {
+        let seen = &side[way];
+        hold(&format!("{way} payload bytes"), &seen["payload_bytes"], sent.wire_payload_bytes());
+        if name.3 != Protocol::Tcp {
+            hold(&format!("{way} skbs"), &seen["skbs"], sent.packets);
+            hold(&format!("{way} segments"), &seen["segments"], sent.packets);
+        }
+    }
+    if name.3 == Protocol::Tcp {
+        hold("established", &side["established"], totals.connections);
+        hold("opened", &side["opened"], totals.connections);
+        hold("closed", &side["closed"], totals.connections);
+    }
+    wrong
+}
+
+/// Every difference between graph and ledger, in words.
+fn compare(graph: &Value, expected: &BTreeMap<Named, Totals>) -> Vec<String> {
+    let mut wrong = Vec::new();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let mut seen: BTreeMap<(String, String, u64, String), &Value> = BTreeMap::new();
+    for edge in graph["edges"].as_array().into_iter().flatten() {
+        let key =
+            (text(&edge["client"]), text(&edge["server"]), edge["port"].as_u64().unwrap_or(0), text(&edge["protocol"]));
+        if seen.insert(key.clone(), edge).is_some() {
+            wrong.push(format!("{key:?} is there twice"));
+        }
+    }
+    for (name, totals) in expected {
+        let key = (name.0.clone(), name.1.clone(), u64::from(name.2), name.3.name().to_owned());
+        let Some(edge) = seen.remove(&key) else {
+            wrong.push(format!("{key:?} is missing"));
+            continue;
+        };
+        for (side, end) in [("client_side", &name.0), ("server_side", &name.1)] {
+            // No agent is at an address outside the cluster: that side must not be there.
+            if end.starts_with("external:") {
+                if !edge[side].is_null() {
+                    wrong.push(format!("{key:?} {side}: there, but nobody can have seen it"));
+                }
+            } else if edge[side].is_null() {
+                wrong.push(format!("{key:?} {side}: missing"));
+            } else {
+                let found = differences(&edge[side], name, totals);
+                wrong.extend(found.iter().map(|text| format!("{key:?} {side}: {text}")));
+            }
+        }
+    }
+    wrong.extend(seen.keys().map(|key| format!("{key:?} was seen, but never sent")));
+    wrong
+}
+
+/// Waits until graph and ledger are equal; fails with what is not.
+fn assert_equal(lab: &Lab, collector: &Collector) {
+    let expected = expected(lab);
+    let start = Instant::now();
+    loop {
+        let graph = collector.graph("pod").expect("the graph");
+        let wrong = compare(&graph, &expected);
+        if wrong.is_empty() {
+            println!("{} edges equal the ledger after {:?}", expected.len(), start.elapsed());
+            return;
+        }
+        if start.elapsed() > SETTLE {
+            let shown: Vec<&String> = wrong.iter().take(60).collect();
+            panic!("{} differences after {SETTLE:?}:\n{shown:#?}", wrong.len());
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+}
+
+/// Nothing was lost on the way, on any node, and no edge shows loss.
+fn assert_nothing_lost(collector: &Collector) {
+    let graph = collector.graph("pod").expect("the graph");
+    for node in graph["nodes"].as_array().expect("nodes") {
+        assert_eq!(node["unaccounted_skbs"], 0, "{node}");
+        assert_eq!(node["losses"].as_array().map(Vec::len), Some(0), "{node}");
+        assert_eq!(node["other_skbs"], 0, "{node}");
+    }
+    for edge in graph["edges"].as_array().expect("edges") {
+        for way in ["forward_lost", "reverse_lost"] {
+            assert!(edge["loss"][way].as_u64().unwrap_or(0) == 0, "loss on a link that loses nothing: {edge}");
+        }
+    }
+}
+
+fn exact(offloads: Offloads) {
+    let Some(lab) = lab_or_skip(LabSpec::plain(2, offloads)).expect("the lab comes up") else { return };
+    let collector = lab.start_collector(&CollectorOptions::default()).expect("a collector");
+    let _agents = lab.start_agents(&AgentOptions::default()).expect("agents");
+    let pod = |name: &str| lab.pod(name).expect("a pod");
+    let external = Arc::clone(lab.external().expect("the external host"));
+    lab.pods().iter().chain([&external]).for_each(|pod| serve(pod));
+    // Same node, VXLAN both ways, routed both ways, and out of the cluster and in.
+    let pairs = [("p1-0", "p1-1"), ("p1-0", "p2-0"), ("p2-1", "p1-1"), ("p1-1", "p3-0"), ("p3-1", "p2-0")];
+    let pairs = pairs.map(|(client, server)| (pod(client), pod(server)));
+    let outside = [(pod("p3-0"), Arc::clone(&external)), (external, pod("p1-0"))];
+    for (client, server) in pairs.into_iter().chain(outside) {
+        for ipv6 in [false, true] {
+            all_kinds(&client, &server, ipv6);
+        }
+    }
+    assert_equal(&lab, &collector);
+    assert_nothing_lost(&collector);
+}
+
+#[test]
+fn every_edge_is_exact_with_offloads() {
+    exact(Offloads::On);
+}
+
+#[test]
+fn every_edge_is_exact_without_offloads() {
+    exact(Offloads::Off);
+}
+
+#[test]
+fn tcp_segments_are_what_nft_counted() {
+    let Some(lab) = lab_or_skip(LabSpec::plain(1, Offloads::Off)).expect("the lab comes up") else { return };
+    let collector = lab.start_collector(&CollectorOptions::default()).expect("a collector");
+    let _agents = lab.start_agents(&AgentOptions::default()).expect("agents");
+    let client = lab.pod("p1-0").expect("a client");
+    let mut counters = Vec::new();
+    for (name, ipv6) in [("p2-0", false), ("p3-0", true)] {
+        let server = lab.pod(name).expect("a server");
+        server.serve_tcp(7010).expect("tcp");
+        let edge =
+            Edge { client: client.address(ipv6), server: server.address(ipv6), port: 7010, protocol: Protocol::Tcp };
+        counters.push((name, edge, EdgeCounters::install(&lab, edge.server, &[edge]).expect("counters")));
+        client
+            .tcp(TcpSend { to: (edge.server, 7010).into(), connections: 8, send: 300_000, receive: 300_000 })
+            .expect("transfers");
+    }
+    assert_equal(&lab, &collector);
+    for (name, edge, counter) in counters {
+        let (forward, reverse) = counter.read().expect("counters")[&edge];
+        let what = format!("segments to {name}");
+        let equal = || {
+            let graph = collector.graph("pod").ok()?;
+            let rows = graph["edges"].as_array()?;
+            let row = rows.iter().find(|row| row["server"].as_str().is_some_and(|id| id.ends_with(name)))?;
+            let side = &row["server_side"];
+            let is = |way: &str, wanted: lab::Matched| {
+                side[way]["segments"] == wanted.packets && side[way]["l3_bytes"] == wanted.bytes
+            };
+            (is("forward", forward) && is("reverse", reverse)).then_some(())
+        };
+        lab::wait_for(&what, SETTLE, equal).unwrap_or_else(|error| {
+            panic!("{error}: nft has {forward:?} {reverse:?}: {}", collector.graph("pod").expect("a graph"))
+        });
+    }
+}
+
+#[test]
+fn a_hot_flow_is_exact_through_many_reads() {
+    let Some(lab) = lab_or_skip(LabSpec::plain(1, Offloads::On)).expect("the lab comes up") else { return };
+    let collector = lab.start_collector(&CollectorOptions::default()).expect("a collector");
+    let _agents = lab.start_agents(&AgentOptions::default()).expect("agents");
+    let (client, server) = (lab.pod("p1-0").expect("a client"), lab.pod("p2-0").expect("a server"));
+    server.serve_udp(7000, Reply::Sink).expect("udp");
+    let flow = client.start_udp((server.v4(), 7000).into(), 200, 10_000.0).expect("a hot flow");
+    // New flows make the agents read at once, again and again, while the hot one goes on.
+    server.serve_udp(7001, Reply::Echo).expect("udp");
+    for _ in 0..5 {
+        let short = UdpSend { per_port: 1, replies: true, ..UdpSend::new((server.v4(), 7001).into(), 40, 32, 40.0) };
+        client.udp(short).expect("short flows");
+    }
+    flow.stop().expect("it stops");
+    assert_equal(&lab, &collector);
+    assert_nothing_lost(&collector);
+}
+
+#[test]
+fn pods_that_come_late_are_exact_once_watched() {
+    let Some(lab) = lab_or_skip(LabSpec::plain(1, Offloads::On)).expect("the lab comes up") else { return };
+    let collector = lab.start_collector(&CollectorOptions::default()).expect("a collector");
+    let agents = lab.start_agents(&AgentOptions::default()).expect("agents");
+    let late = lab::PodSpec::new("lab", lab::Owner::Deployment("late".to_owned()), 0, "n1");
+    let late = Arc::clone(&lab.add_pods(&[late]).expect("a late pod")[0]);
+    let server = lab.pod("p3-0").expect("a server");
+    serve(&server);
+    let watched = || {
+        let devices = collector.get("/api/v1/devices").ok()?.json().ok()?;
+        devices.to_string().contains(late.device()).then_some(())
+    };
+    lab::wait_for("the late pod's device is watched", SETTLE, watched).expect("it is");
+    all_kinds(&late, &server, false);
+    assert_equal(&lab, &collector);
+    assert_nothing_lost(&collector);
+    for agent in &agents {
+        assert!(agent.terminate().expect("it ends").success());
+    }
+}
