@@ -83,9 +83,10 @@ where
 {
     let program = std::env::current_exe().context("find this program")?;
     let mut command = as_root("env").context("this needs root, and there is no sudo")?;
-    // sudo clears the environment, so what matters of it is handed on by hand.
+    // sudo clears the environment, so what matters of it is handed on by hand; an ordinary user's PATH lacks the
+    // folders with the tools that only root uses.
     let path = std::env::var("PATH").unwrap_or_default();
-    command.arg(format!("PATH={path}")).arg(format!("{PREPARED}=1")).arg(program).args(args);
+    command.arg(format!("PATH={path}:/usr/sbin:/sbin")).arg(format!("{PREPARED}=1")).arg(program).args(args);
     command.current_dir(root());
     Ok(command)
 }
