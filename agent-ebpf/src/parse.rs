@@ -152,10 +152,10 @@ fn ipv4<P: Packet>(packet: &P, l3: usize, parsed: &mut Parsed) -> Result<(), Ski
     }
     let on_wire = (packet.len() - l3) as u32;
     // BIG TCP leaves the total length 0 (RFC 791 cannot say more than 65,535); otherwise it rules, since short
-    // Ethernet frames are padded.
+    // Ethernet frames are padded, but it may not claim more than is there.
     let total = match u32::from(u16::from_be_bytes([header[2], header[3]])) {
         0 => on_wire,
-        total => total,
+        total => total.min(on_wire),
     };
     if total < header_len as u32 {
         return Err(Skip::Malformed);
@@ -197,7 +197,7 @@ fn ipv6<P: Packet>(packet: &P, l3: usize, parsed: &mut Parsed) -> Result<(), Ski
     let on_wire = (packet.len() - l3) as u32;
     let payload = match u32::from(u16::from_be_bytes([fixed[4], fixed[5]])) {
         0 => on_wire.checked_sub(40).ok_or(Skip::Malformed)?,
-        payload => payload,
+        payload => payload.min(on_wire.checked_sub(40).ok_or(Skip::Malformed)?),
     };
     start(parsed, fixed[6], on_wire);
     parsed.key.source = packet.load(l3 + 8).ok_or(Skip::Malformed)?;

@@ -1,0 +1,98 @@
+//! Bytes of version 1 on disk: they must decode to the same report for ever.
+
+use std::{fs, path::Path};
+
+use wire::{
+    codec::{decode_report, encode_report},
+    v1::{
+        ClockOffset, Counters, Device, DeviceCounters, Edge, Loss, LossCause, Report, Side, Tier,
+    },
+};
+
+fn sample() -> Report {
+    let counters = |n| Some(Counters { skbs: n, segments: n + 1, l3_bytes: n * 100, payload_bytes: n * 72 });
+    let way = |n| {
+        Some(DeviceCounters {
+            seen_skbs: n,
+            seen_bytes: n * 114,
+            attach_gap_skbs: 2,
+            attach_gap_bytes: 180,
+            carried_skbs: n + 2,
+            carried_bytes: n * 114 + 180,
+            link_control_skbs: 3,
+            malformed_skbs: 1,
+        })
+    };
+    let edge = Edge {
+        client: vec![10, 1, 0, 2],
+        server: vec![10, 2, 0, 3],
+        server_port: 8443,
+        protocol: 6,
+        side: Side::Client.into(),
+        device: 4,
+        incarnation: 6,
+        r#final: true,
+        guessed: false,
+        own: false,
+        forward: counters(40),
+        reverse: counters(38),
+        opened: 3,
+        established: 2,
+        closed: 2,
+        resets: 1,
+        icmp_errors: 1,
+        first_seen_unix_ns: 1_795_233_000_000_000_000,
+        forward_last_unix_ns: 1_795_233_001_000_000_000,
+        reverse_last_unix_ns: 1_795_233_001_500_000_000,
+    };
+    let v6 = Edge {
+        client: [0xfd; 16].to_vec(),
+        server: [0xfe; 16].to_vec(),
+        side: Side::Server.into(),
+        guessed: true,
+        protocol: 17,
+        r#final: false,
+        ..edge.clone()
+    };
+    Report {
+        version: 1,
+        node: "n1".to_owned(),
+        epoch: 1_795_233_000_000_000_000,
+        seq: 9,
+        acked_seq: 7,
+        collector_run: 0x0123_4567_89ab_cdef,
+        full: true,
+        sent_unix_ns: 1_795_233_002_000_000_000,
+        sampled_unix_ns: 1_795_233_001_990_000_000,
+        complete: true,
+        next_tick_ms: 200,
+        clock: Some(ClockOffset { offset_ns: -3_500_000, error_ns: 400_000 }),
+        edges: vec![edge, v6],
+        devices: vec![Device {
+            name: "veth1".to_owned(),
+            ifindex: 12,
+            incarnation: 4,
+            tier: Tier::Tcx.into(),
+            blind_spot: String::new(),
+            ingress: way(40),
+            egress: way(38),
+            covered_since_unix_ns: 1_795_233_000_100_000_000,
+            gone: false,
+            unsettled: false,
+        }],
+        losses: vec![Loss { cause: LossCause::RingFull.into(), count: 17 }],
+        other: counters(5),
+        refused_hooks: vec!["tcx on veth9: EBUSY".to_owned()],
+        agent_version: "0.1.0".to_owned(),
+    }
+}
+
+#[test]
+fn version_1_decodes_for_ever() {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/report-v1.bin");
+    if std::env::var_os("UPDATE_GOLDEN").is_some() {
+        fs::write(&path, encode_report(&sample()).expect("encode")).expect("write the golden file");
+    }
+    let bytes = fs::read(&path).expect("read the golden file; UPDATE_GOLDEN=1 writes it");
+    assert_eq!(decode_report(&bytes).expect("decode the golden file"), sample());
+}
