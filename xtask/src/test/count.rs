@@ -40,13 +40,17 @@ impl fmt::Display for Counts {
 }
 
 /// Counts the tests in a runner's lines. Rust tests are told apart by where they stand; others are all of `kind`.
-pub(super) fn read<'a>(kind: &'static str, lines: impl Iterator<Item = &'a String>) -> Counts {
+pub(super) fn read(kind: &'static str, lines: &[String]) -> Counts {
     let mut counts = Counts::default();
+    let kind_of = |place: &str| if kind == "rust" { rust_kind(place) } else { kind };
+    let mut binary = "";
     for line in lines {
-        if let Some(place) = nextest(line) {
-            counts.add(if kind == "rust" { rust_kind(place) } else { kind }, 1);
+        if let Some(named) = cargo_binary(line) {
+            binary = named;
+        } else if let Some(place) = nextest(line) {
+            counts.add(kind_of(place), 1);
         } else if let Some(name) = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... ok")) {
-            counts.add(if kind == "rust" { rust_kind(name) } else { kind }, 1);
+            counts.add(kind_of(&format!("{binary} {name}")), 1);
         } else if let Some(passed) = vitest(line) {
             counts.add(kind, passed);
         } else if let Some(skipped) = skipped(line) {
@@ -54,6 +58,15 @@ pub(super) fn read<'a>(kind: &'static str, lines: impl Iterator<Item = &'a Strin
         }
     }
     counts
+}
+
+/// `tests::laws` of the line in which cargo says that it runs `tests/laws.rs`; nothing for unit tests.
+fn cargo_binary(line: &str) -> Option<&str> {
+    let source = line.trim_start().strip_prefix("Running ")?.split(" (").next()?;
+    match source.strip_prefix("unittests ") {
+        Some(_) => Some(""),
+        None => source.strip_suffix(".rs"),
+    }
 }
 
 /// `crate::binary path::of::test` of a line in which nextest says that one passed. (Such a line may count tests in
@@ -92,8 +105,8 @@ fn rust_kind(place: &str) -> &'static str {
         () if has("golden") => "golden",
         () if has("contract") => "contract",
         () if has("corpus") => "fuzz corpus",
-        // nextest names the binaries of `tests/` as crate::binary.
-        () if place.contains(' ') && binary.contains("::") && !binary.contains("::bin/") => "integration",
+        // nextest names the binaries of `tests/` as crate::binary, cargo by their path.
+        () if (binary.contains("::") && !binary.contains("::bin/")) || binary.starts_with("tests/") => "integration",
         () => "unit",
     }
 }
@@ -119,7 +132,7 @@ mod tests {
 
     fn check(kind: &'static str, lines: &[&str], expect: &str) {
         let lines: Vec<String> = lines.iter().map(|line| plain(line)).collect();
-        assert_eq!(read(kind, lines.iter()).to_string().trim(), expect);
+        assert_eq!(read(kind, &lines).to_string().trim(), expect);
     }
 
     #[test]
@@ -141,10 +154,19 @@ mod tests {
     #[test]
     fn cargo_test_lines_count_too() {
         check(
-            "kernel",
-            &["test exact ... ok", "test other ... ok", "test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured"],
-            "2 kernel  1 skipped by the runner",
+            "rust",
+            &[
+                "     Running unittests src/lib.rs (target/debug/deps/x-1)",
+                "test merge::tests::one ... ok",
+                "     Running tests/laws.rs (target/debug/deps/laws-1)",
+                "test merge_is_commutative ... ok",
+                "     Running tests/server.rs (target/debug/deps/server-1)",
+                "test streams_end ... ok",
+                "test result: ok. 1 passed; 0 failed; 1 ignored; 0 measured",
+            ],
+            "1 integration  1 law  1 unit  1 skipped by the runner",
         );
+        check("kernel", &["test exact ... ok", "test other ... ok"], "2 kernel");
     }
 
     #[test]
@@ -155,7 +177,7 @@ mod tests {
 
     #[test]
     fn nothing_read_is_nothing_counted() {
-        assert_eq!(read("rust", [].into_iter()), Counts::default());
+        assert_eq!(read("rust", &[]), Counts::default());
         assert_eq!(Counts::default().total(), 0);
     }
 }

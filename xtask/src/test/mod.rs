@@ -132,33 +132,29 @@ pub(crate) fn watch(kind: &'static str, command: &mut Command) -> anyhow::Result
     if std::io::stdout().is_terminal() {
         command.env("CARGO_TERM_COLOR", "always").env("FORCE_COLOR", "1");
     }
-    let mut child = command
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .with_context(|| format!("start {program}"))?;
-    let (out, err) = (child.stdout.take(), child.stderr.take());
-    // cargo test tells the binary on stderr and its tests on stdout, so each stream is read on its own.
-    let (told, narrated) = std::thread::scope(|scope| {
-        let err = scope.spawn(move || err.map(|pipe| copy(pipe, std::io::stderr())).unwrap_or_default());
-        let told = out.map(|pipe| copy(pipe, std::io::stdout())).unwrap_or_default();
-        (told, err.join().unwrap_or_default())
-    });
+    // One pipe for both streams: cargo test names the binary on one and its tests on the other, and their order tells
+    // which belongs to which.
+    let (reader, writer) = std::io::pipe().context("make a pipe")?;
+    command.stdin(Stdio::null()).stdout(writer.try_clone().context("share a pipe")?).stderr(writer);
+    let mut child = command.spawn().with_context(|| format!("start {program}"))?;
+    // The command holds the pipe's other end, and the reader waits until nobody does.
+    command.stdout(Stdio::null()).stderr(Stdio::null());
+    let lines = copy(reader);
     let status = child.wait().with_context(|| format!("wait for {program}"))?;
     if !status.success() {
         bail!("{program} ended with {status}");
     }
-    Ok(count::read(kind, told.iter().chain(&narrated)))
+    Ok(count::read(kind, &lines))
 }
 
 /// Copies a stream to the screen line by line, and keeps the lines.
-fn copy(from: impl Read, mut to: impl Write) -> Vec<String> {
+fn copy(from: impl Read) -> Vec<String> {
     let mut lines = Vec::new();
+    let mut screen = std::io::stdout();
     for line in BufReader::new(from).split(b'\n').map_while(Result::ok) {
         let line = String::from_utf8_lossy(&line).into_owned();
         // A screen that is gone does not make the tests fail.
-        let _ = writeln!(to, "{line}");
+        let _ = writeln!(screen, "{line}");
         lines.push(count::plain(&line));
     }
     lines
