@@ -24,15 +24,17 @@ export interface Density {
 
 const ROOMY: Density = {
   name: 'roomy',
-  cellWidth: 138,
-  cellHeight: 25,
+  cellWidth: 132,
+  cellHeight: 26,
   pod: 11,
-  header: 34,
-  padding: 12,
+  header: 36,
+  padding: 14,
   podZoom: 0,
-  spare: 4,
+  spare: 2,
   limit: 90,
 };
+/** The same for a phone's width: less room for names. */
+const SLIM: Density = { ...ROOMY, cellWidth: 84, cellHeight: 24, header: 30, padding: 10 };
 const MEDIUM: Density = {
   name: 'medium',
   cellWidth: 19,
@@ -55,6 +57,8 @@ const DENSE: Density = {
   spare: 6,
   limit: Number.POSITIVE_INFINITY,
 };
+/** Views narrower than this take the slim form. */
+const SLIM_BELOW = 600;
 
 /** Tiles sit on this grid. */
 const GRID_X = 40;
@@ -76,8 +80,9 @@ export interface TilePlace {
   readonly row: number;
   readonly width: number;
   readonly height: number;
-  /** Slots in one row. */
+  /** Slots in one row, and how far apart they are. */
   readonly across: number;
+  readonly pitch: number;
   readonly slots: readonly Slot[];
 }
 
@@ -96,17 +101,24 @@ export interface Rect {
   readonly height: number;
 }
 
-/** The density for so many vertices. */
-export function densityFor(count: number): Density {
-  return count <= ROOMY.limit ? ROOMY : count <= MEDIUM.limit ? MEDIUM : DENSE;
+/** The room the picture has, in pixels. */
+export interface Room {
+  readonly width: number;
+  readonly height: number;
+}
+
+/** The density for so many vertices in a view of this width. */
+export function densityFor(count: number, width: number): Density {
+  if (count <= ROOMY.limit) return width < SLIM_BELOW ? SLIM : ROOMY;
+  return count <= MEDIUM.limit ? MEDIUM : DENSE;
 }
 
 /** Places groups: anew without a previous layout, else moving nothing that need not move. */
-export function arrange(previous: Layout | null, groups: readonly Group[], aspect: number): Layout {
+export function arrange(previous: Layout | null, groups: readonly Group[], room: Room): Layout {
   const count = groups.reduce((sum, group) => sum + group.members.length, 0);
   // A picture made for a handful of pods cannot hold hundreds: only then is it made again.
   if (previous === null || previous.tiles.size === 0 || count > previous.density.limit * 1.6)
-    return fresh(groups, densityFor(count), aspect);
+    return fresh(groups, densityFor(count, room.width), room.width / room.height);
   const tiles = new Map<string, TilePlace>();
   const late: Group[] = [];
   for (const group of groups) {
@@ -146,9 +158,9 @@ export function slotRect(layout: Layout, tile: TilePlace, slot: number): Rect {
   const { density } = layout;
   const rect = tileRect(tile);
   return {
-    x: rect.x + density.padding + (slot % tile.across) * density.cellWidth,
+    x: rect.x + density.padding + (slot % tile.across) * tile.pitch,
     y: rect.y + density.header + Math.floor(slot / tile.across) * density.cellHeight,
-    width: density.cellWidth,
+    width: tile.pitch,
     height: density.cellHeight,
   };
 }
@@ -241,13 +253,29 @@ function shape(group: Group, density: Density): TilePlace {
     const height = gridHeight(density, Math.ceil(slots.length / across));
     const used = slots.length * density.cellWidth * density.cellHeight;
     const waste = (width * GRID_X * height * GRID_Y) / Math.max(used, 1);
-    const cost = Math.abs(Math.log((width * GRID_X) / (height * GRID_Y) / 1.35)) + Math.log(waste);
+    const cost = Math.abs(Math.log((width * GRID_X) / (height * GRID_Y) / 1.4)) + Math.log(waste);
     if (cost < best.cost - 1e-9) best = { across, width, height, cost };
   }
   // Whole slots up to the tile's edges: what rounding left is headroom, too.
   let across = best.across;
   while (gridWidth(density, across + 1) <= best.width) across += 1;
-  return { id: group.id, column: 0, row: 0, width: best.width, height: best.height, across, slots };
+  const { width, height } = best;
+  return {
+    id: group.id,
+    column: 0,
+    row: 0,
+    width,
+    height,
+    across,
+    pitch: pitchOf(density, width, across),
+    slots,
+  };
+}
+
+/** Names get what room a tile has; bare squares stay together. */
+function pitchOf(density: Density, width: number, across: number): number {
+  if (density.name !== 'roomy') return density.cellWidth;
+  return Math.floor((width * GRID_X - GAP - density.padding * 2) / across);
 }
 
 /** A first layout: tiles dropped one by one to the lowest place, for the world width that fills the view best. */
@@ -256,9 +284,8 @@ function fresh(groups: readonly Group[], density: Density, aspect: number): Layo
   const area = shapes.reduce((sum, tile) => sum + tile.width * GRID_X * tile.height * GRID_Y, 0);
   const widest = shapes.reduce((most, tile) => Math.max(most, tile.width), 1);
   let best: { layout: Layout; scale: number } | null = null;
-  for (let factor = 0.85; factor <= 1.6; factor += 0.05) {
-    const columns = Math.max(widest, Math.round((Math.sqrt(area * aspect) * factor) / GRID_X));
-    const layout = { density, columns, tiles: skyline(shapes, columns) };
+  for (let columns = widest; columns * GRID_X <= Math.sqrt(area * aspect) * 1.7 + GRID_X; columns++) {
+    const layout = { density, columns, tiles: stretch(skyline(shapes, columns), columns, density) };
     const box = bounds(layout);
     const scale = Math.min(aspect / Math.max(box.width, 1), 1 / Math.max(box.height, 1));
     if (best === null || scale > best.scale * 1.001) best = { layout, scale };
@@ -283,6 +310,47 @@ function skyline(shapes: readonly TilePlace[], columns: number): Map<string, Til
     tiles.set(tile.id, { ...tile, column, row });
   }
   return tiles;
+}
+
+/** Fills the gaps a first layout leaves: first to the right, then down. What is filled is headroom. */
+function stretch(
+  tiles: ReadonlyMap<string, TilePlace>,
+  columns: number,
+  density: Density,
+): ReadonlyMap<string, TilePlace> {
+  if (density.name !== 'roomy') return tiles;
+  const bottom = [...tiles.values()].reduce((most, tile) => Math.max(most, tile.row + tile.height), 0);
+  const full = new Map(tiles);
+  for (const id of tiles.keys()) {
+    let tile = full.get(id) as TilePlace;
+    for (;;) {
+      const wider = { ...tile, width: tile.width + 1 };
+      if (wider.column + wider.width > columns || !isFree(wider, full.values())) break;
+      tile = wider;
+    }
+    full.set(id, tile);
+  }
+  for (const id of tiles.keys()) {
+    let tile = full.get(id) as TilePlace;
+    for (;;) {
+      const taller = { ...tile, height: tile.height + 1 };
+      if (taller.row + taller.height > bottom || !isFree(taller, full.values())) break;
+      tile = taller;
+    }
+    full.set(id, spreadOut(tile, density));
+  }
+  return full;
+}
+
+/** As many slots in a row as suit the tile's shape. */
+function spreadOut(tile: TilePlace, density: Density): TilePlace {
+  const width = tile.width * GRID_X - GAP - density.padding * 2;
+  const height = tile.height * GRID_Y - GAP - density.header - density.padding;
+  const most = Math.max(1, Math.floor(width / density.cellWidth));
+  const rows = Math.max(1, Math.floor(height / density.cellHeight));
+  const square = Math.sqrt((tile.slots.length * width * density.cellHeight) / (height * density.cellWidth));
+  const across = Math.min(most, Math.max(1, Math.round(square), Math.ceil(tile.slots.length / rows)));
+  return { ...tile, across, pitch: pitchOf(density, tile.width, across) };
 }
 
 function overlaps(a: TilePlace, b: TilePlace): boolean {

@@ -63,6 +63,7 @@ export function paintBase(ctx: Context, scene: Scene, drawn: readonly Drawn[], v
   ctx.lineCap = 'round';
   ctx.lineJoin = 'round';
   for (const tile of scene.tiles) paintTile(ctx, tile, view);
+  paintSockets(ctx, scene, view);
   for (const one of drawn) if (one.link.loss === 0 && !one.link.focus) paintLink(ctx, one, view);
   paintPods(ctx, scene, view);
   for (const tile of scene.tiles) paintTitle(ctx, tile, scene, view);
@@ -221,7 +222,8 @@ function paintNames(ctx: Context, scene: Scene, { camera, size, palette }: View,
   const { pods, density } = scene;
   const beside = density.name === 'roomy';
   const cell = density.cellWidth * camera.zoom;
-  ctx.font = `500 ${beside && camera.zoom > 0.85 ? 11 : 10}px ${FONT}`;
+  const font = beside ? Math.max(10, Math.min(11 * camera.zoom, 12.5)) : 10;
+  ctx.font = `500 ${font}px ${FONT}`;
   ctx.lineWidth = 3;
   for (let i = 0; i < pods.x.length; i++) {
     const x = (pods.x[i] ?? 0) * camera.zoom + camera.x;
@@ -231,10 +233,32 @@ function paintNames(ctx: Context, scene: Scene, { camera, size, palette }: View,
     ctx.globalAlpha = flags & FLAG.Dim ? 0.3 : 1;
     const colour = flags & FLAG.Selected ? palette.text : palette.label;
     const name = pods.labels[i] ?? '';
-    if (beside) label(ctx, name, x + half + 7, y, cell - half * 2 - 15, colour, palette.tile);
+    if (beside)
+      label(
+        ctx,
+        name,
+        x + half + 7,
+        y,
+        (pods.room[i] ?? 0) * camera.zoom - half * 2 - 12,
+        colour,
+        palette.tile,
+      );
     else label(ctx, name, x - half, y + half + 9, cell - 6, colour, palette.tile);
   }
   ctx.globalAlpha = 1;
+}
+
+/** Free slots, hardly visible: room that is kept on purpose. */
+function paintSockets(ctx: Context, scene: Scene, { camera, palette }: View): void {
+  const half = Math.max(2.5, Math.min(scene.density.pod * camera.zoom, 15)) / 2;
+  ctx.strokeStyle = palette.hairline;
+  ctx.lineWidth = 1;
+  for (let i = 0; i + 1 < scene.sockets.length; i += 2) {
+    const x = (scene.sockets[i] ?? 0) * camera.zoom + camera.x;
+    const y = (scene.sockets[i + 1] ?? 0) * camera.zoom + camera.y;
+    roundedRect(ctx, x - half, y - half, half * 2, half * 2, 2);
+    ctx.stroke();
+  }
 }
 
 function hatched(ctx: Context, x: number, y: number, half: number, colour: string): void {

@@ -15,6 +15,8 @@ const STEADY = 0.03;
 const SETTLE_MS = 140;
 /** Side of a particle. */
 const SIDE = 2.6;
+/** More links than this have smaller particles. */
+const CROWD = 300;
 /** Side of a particle on a picked link. */
 const FOCUS_SIDE = 4;
 
@@ -61,7 +63,7 @@ export class Particles {
         ctx.fillStyle = wanted;
       }
       ctx.globalAlpha = link.tone === 'quiet' && !link.focus ? 0.4 : 1;
-      const side = link.focus ? FOCUS_SIDE : SIDE;
+      const side = link.focus ? FOCUS_SIDE : drawn.length > CROWD ? SIDE * 0.75 : SIDE;
       if (link.loss === 0) run(ctx, path, train.gap, train.offset, 0, path.length, side);
       else {
         const mark = path.at[Math.round(LOSS_AT * (path.at.length - 1))] ?? path.length;

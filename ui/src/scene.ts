@@ -66,6 +66,8 @@ export interface ScenePods {
   readonly flags: Uint8Array;
   readonly ids: readonly string[];
   readonly labels: readonly string[];
+  /** Room for each label, world units. */
+  readonly room: Float32Array;
 }
 
 /** A workload that just changed its size. */
@@ -79,6 +81,8 @@ export interface Scene {
   readonly density: Density;
   readonly tiles: readonly SceneTile[];
   readonly pods: ScenePods;
+  /** Centres of free slots, x and y by turns; shown where there is room for them. */
+  readonly sockets: Float32Array;
   readonly links: readonly Link[];
   readonly pills: readonly ScenePill[];
   readonly hiddenLinks: number;
@@ -106,10 +110,15 @@ interface Place {
 export function compose(input: SceneInput): Scene {
   const { graph, layout, groups } = input;
   const places = new Map<string, Place>();
+  const sockets: number[] = [];
   for (const tile of layout.tiles.values())
     tile.slots.forEach((slot, index) => {
-      if (slot.pod === null) return;
       const cell = slotRect(layout, tile, index);
+      if (slot.pod === null) {
+        const { x, y } = podCentre(layout, cell);
+        if (layout.density.name === 'roomy') sockets.push(x, y);
+        return;
+      }
       places.set(slot.pod, { ...podCentre(layout, cell), cell, group: tile.id });
     });
   const lit = litEdges(input);
@@ -126,6 +135,7 @@ export function compose(input: SceneInput): Scene {
     density: layout.density,
     tiles: groups.flatMap((group) => tile(input, group, bad, lit)),
     pods: squares(input, places, lit),
+    sockets: Float32Array.from(sockets),
     links,
     pills: pills(graph, places),
     hiddenLinks: hidden,
@@ -196,6 +206,7 @@ function squares(
   const y = new Float32Array(ids.length);
   const tone = new Uint8Array(ids.length);
   const flags = new Uint8Array(ids.length);
+  const room = new Float32Array(ids.length);
   const labels: string[] = [];
   const named = input.layout.density.cellWidth * input.zoom >= 46;
   ids.forEach((id, index) => {
@@ -203,6 +214,7 @@ function squares(
     const place = places.get(id) as Place;
     x[index] = place.x;
     y[index] = place.y;
+    room[index] = place.cell.width;
     tone[index] = podTone(vertex, graph, rates.get(id) ?? 0);
     const chosen = selection?.kind === 'vertex' && selection.id === id;
     const inside =
@@ -218,7 +230,7 @@ function squares(
       (vertex.kind === 'external' ? FLAG.Round : 0);
     if (named) labels.push(podLabel(vertex, grouping));
   });
-  return { x, y, tone, flags, ids, labels };
+  return { x, y, tone, flags, ids, labels, room };
 }
 
 function podLabel(vertex: Vertex, grouping: Grouping): string {
@@ -284,7 +296,10 @@ function drawLinks(
   const focus = selection?.kind === 'edge' ? graph.edges.get(selection.id) : undefined;
   const others = focus === undefined ? graph.edges.values() : without(graph.edges.values(), focus.id);
   const byPod = zoom >= layout.density.podZoom;
-  const all = [...bundle(others, byPod, (id) => places.get(id)?.group).entries()];
+  // From afar a tile's inner traffic shows as its pods' brightness; only what is unhealthy is drawn.
+  const all = [...bundle(others, byPod, (id) => places.get(id)?.group).entries()].filter(
+    ([, entry]) => byPod || entry.lossy > 0 || entry.from.kind === 'group' || lit !== null,
+  );
   const isLit = (entry: Bundle) => lit === null || entry.edges.some((edge) => lit.has(edge.id));
   all.sort(
     ([ka, a], [kb, b]) =>
@@ -300,6 +315,8 @@ function drawLinks(
     (id) => places.get(id),
     layout.density.pod * 0.75,
   );
+  // Many lines stay calm by being fainter, each.
+  const crowd = Math.min(1, Math.max(0.4, 250 / Math.max(shown.length, 1)));
   let labels = MAX_LOSS_LABELS;
   const links = shown
     .map(([id, entry], index): Link => {
@@ -317,7 +334,7 @@ function drawLinks(
         edges: entry.edges.map((edge) => edge.id),
         curve: bend(a, b),
         rate,
-        ...look(entry, rate),
+        ...look(entry, rate, crowd),
         dim,
         focus: selection?.kind === 'link' && !dim,
         loss: entry.loss,
@@ -371,11 +388,11 @@ export function isChatter(edge: Edge): boolean {
   return edge.own || edge.port === 53;
 }
 
-function look(entry: Bundle, rate: number): { tone: LinkTone; width: number; alpha: number } {
+function look(entry: Bundle, rate: number, crowd: number): { tone: LinkTone; width: number; alpha: number } {
   if (entry.lossy > 0) return { tone: 'bad', width: 1.7, alpha: 1 };
   if (entry.edges.every((edge) => edge.state === 'stale')) return { tone: 'stale', width: 0.8, alpha: 0.4 };
-  if (entry.edges.every(isChatter)) return { tone: 'quiet', width: 0.55, alpha: 0.14 };
-  return { tone: 'l4', width: lineWidth(rate), alpha: 0.2 + 0.4 * weight(rate) };
+  if (entry.edges.every(isChatter)) return { tone: 'quiet', width: 0.55, alpha: 0.14 * crowd };
+  return { tone: 'l4', width: lineWidth(rate), alpha: (0.2 + 0.4 * weight(rate)) * crowd };
 }
 
 function pills(graph: Graph, places: ReadonlyMap<string, Place>): ScenePill[] {

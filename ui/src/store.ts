@@ -51,14 +51,21 @@ export const trouble = computed<Troubles>(() =>
   graph.value === null ? { lossy: [], nodes: [], failing: [], pending: [] } : troubles(graph.value),
 );
 
+/** Room around what is fitted; the legend lies in the bottom margin. */
+export const MARGIN = { top: 14, side: 14, bottom: 58 } as const;
+const PHONE_MARGIN = { top: 8, side: 12, bottom: 12 } as const;
 const layouts = new Map<Grouping, Layout>();
 const sized = computed(() => mapSize.value.width > 0);
 export const layout = computed<Layout | null>(() => {
   if (!sized.value || groups.value.length === 0) return null;
   const { width, height } = untracked(() => mapSize.value);
   const before = layouts.get(grouping.value) ?? null;
-  const room = { width: width - MARGIN.side * 2, height: height - MARGIN.top - MARGIN.bottom };
-  const next = arrange(before, groups.value, Math.max(room.width, 100) / Math.max(room.height, 100));
+  const margin = untracked(() => (narrow.value ? PHONE_MARGIN : MARGIN));
+  const room = { width: width - margin.side * 2, height: height - margin.top - margin.bottom };
+  const next = arrange(before, groups.value, {
+    width: Math.max(room.width, 100),
+    height: Math.max(room.height, 100),
+  });
   const same = before !== null && sameTiles(before, next);
   const kept = same ? before : next;
   layouts.set(grouping.value, kept);
@@ -92,11 +99,8 @@ export const scene = computed<Scene | null>(() => {
   });
 });
 
-/** Room around what is fitted; the legend lies in the bottom margin. */
-export const MARGIN = { top: 14, side: 14, bottom: 58 } as const;
-const PHONE_MARGIN = { top: 8, side: 12, bottom: 12 } as const;
 /** Fitting enlarges no further than this. */
-const FIT_ZOOM = 2.2;
+const FIT_ZOOM = 1.9;
 
 /** The camera that shows everything. */
 export function fitted(): Camera | null {

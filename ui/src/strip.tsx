@@ -89,7 +89,9 @@ export function Strip() {
       {!store.narrow.value && (
         <>
           <div class="total">
-            <b data-testid="total-rate">{rate(newest?.rate ?? 0)}</b> packets/s
+            <span>
+              <b data-testid="total-rate">{rate(newest?.rate ?? 0)}</b> packets/s
+            </span>
             {store.graph.value?.sinceMs != null && (
               <small>counting for {span(now - store.graph.value.sinceMs)}</small>
             )}

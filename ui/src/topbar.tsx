@@ -82,7 +82,7 @@ function SearchBox() {
   }, []);
   const found = store.found.value;
   return (
-    <div class="search" role="search">
+    <search class="search">
       <SearchIcon />
       <input
         ref={input}
@@ -109,7 +109,7 @@ function SearchBox() {
           {count(found.vertices.size)} found
         </span>
       )}
-    </div>
+    </search>
   );
 }
 

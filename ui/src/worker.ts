@@ -1,24 +1,31 @@
 /** The painter in a worker: canvases come once, then orders. */
 import { type Order, Painter, type Start, type Stats } from './painter';
 
+/** Longest wait for the font. */
+const FONT_MS = 1500;
+
 let painter: Painter | null = null;
+const early: Order[] = [];
 
 self.onmessage = (event: MessageEvent<Start | Order>) => {
   const message = event.data;
   if (message.kind !== 'start') {
-    painter?.take(message);
+    if (painter === null) early.push(message);
+    else painter.take(message);
     return;
   }
   const started = new Painter(message.base, message.top, (stats: Stats) => self.postMessage(stats));
-  painter = started;
   // The page's fonts are not the worker's.
   const fonts = (self as unknown as { fonts?: FontFaceSet }).fonts;
   if (fonts !== undefined) {
     const face = new FontFace('Inter', `url(${message.font})`, { weight: '100 900' });
     fonts.add(face);
-    face.load().then(
-      () => started.refresh(),
-      () => started.refresh(),
-    );
-  }
+    // Text drawn before the font is there would keep its stand-in: the first picture waits a little for it.
+    const ready = () => {
+      painter = started;
+      for (const order of early.splice(0)) started.take(order);
+      started.refresh();
+    };
+    Promise.race([face.load(), new Promise((done) => setTimeout(done, FONT_MS))]).then(ready, ready);
+  } else painter = started;
 };

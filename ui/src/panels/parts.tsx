@@ -1,6 +1,6 @@
 /** Small pieces all panels share. */
 import type { ComponentChildren } from 'preact';
-import { percent, rate, service } from '../format';
+import { percent, rate, service, shortName } from '../format';
 import type { Graph } from '../graph';
 import { isLossy, lossRatio } from '../health';
 import { ArrowIcon, LossIcon } from '../icons';
@@ -117,7 +117,10 @@ export function EdgeList({
     <ul class="edge-list">
       {edges.slice(0, limit).map((edge) => {
         const lossy = isLossy(edge);
-        const name = (id: string) => graph.vertices.get(id)?.name ?? id;
+        const name = (id: string) => {
+          const vertex = graph.vertices.get(id);
+          return vertex === undefined ? id : shortName(vertex);
+        };
         return (
           <li key={edge.id}>
             <button
