@@ -1,1 +1,166 @@
-//! To be written.
+//! Orrery's collector: the reports of all nodes merged into one graph, named, and served live to browsers.
+//!
+//! The rooms, in the order a report walks through them: [`listen`] binds, [`ingest`] limits and decodes, [`hub`] (one task)
+//! owns [`merge`] and [`names`], [`project`] makes rows of them for a [`graph`], [`stream`] and [`http`] tell browsers in the
+//! form of [`view`]. Beside the road: [`record`] and [`replay`], [`pods`], [`metrics`], [`config`]. [`loss`], [`rate`],
+//! [`merge`], [`names`], [`project`] and [`graph`] are pure: no IO, no clock, time is an argument. The clock is read here.
+#![forbid(unsafe_code)]
+
+pub mod config;
+pub mod graph;
+pub mod http;
+pub mod hub;
+pub mod ingest;
+pub mod listen;
+pub mod loss;
+pub mod merge;
+pub mod metrics;
+pub mod names;
+pub mod pods;
+pub mod project;
+pub mod rate;
+pub mod record;
+pub mod replay;
+pub mod stream;
+pub mod time;
+pub mod view;
+
+use std::{
+    sync::{Arc, atomic::AtomicBool},
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::Context as _;
+use axum::Router;
+use tokio::{
+    sync::{Semaphore, watch},
+    task::JoinSet,
+};
+
+use self::{
+    config::Config,
+    hub::{Hub, Setup},
+    listen::{Listeners, ReportListener},
+    metrics::Metrics,
+    time::Ns,
+};
+
+/// Connections that do not end by themselves are cut this long after the signal.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// The clock: the only place that reads it.
+#[must_use]
+pub fn now() -> Ns {
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Ns::try_from(since.as_nanos()).unwrap_or(Ns::MAX)
+}
+
+/// Runs the collector on bound listeners until `shutdown` completes.
+///
+/// # Errors
+/// When a recording cannot be made or opened.
+pub async fn run(
+    listeners: Listeners,
+    config: Config,
+    shutdown: impl Future<Output = ()> + Send + 'static,
+) -> anyhow::Result<()> {
+    let (stop, stopped) = watch::channel(false);
+    let metrics = Arc::new(Metrics::default());
+    let mut tasks = JoinSet::new();
+    let recorder = match &config.record {
+        Some((path, max_bytes)) => {
+            let made = record::Recorder::create(path, *max_bytes, Arc::clone(&metrics), stopped.clone()).await;
+            let (recorder, task) = made.context("start recording")?;
+            tasks.spawn(task);
+            Some(recorder)
+        }
+        None => None,
+    };
+    if let Some((path, _)) = &config.replay {
+        record::Recording::open(path).await.context("start replay")?;
+    }
+    let run = u64::try_from(now()).unwrap_or(1);
+    let names_source = match (&config.pods, &config.replay) {
+        (Some(_), _) => "file",
+        (None, Some(_)) => "recording",
+        (None, None) => "none",
+    };
+    let (hub, handle) = Hub::new(Setup {
+        run,
+        cluster: config.cluster.clone(),
+        bounds: config.bounds,
+        names_source,
+        clock: now,
+        metrics: Arc::clone(&metrics),
+    });
+    tasks.spawn(hub.run(stopped.clone()));
+    let ready = Arc::new(AtomicBool::new(config.pods.is_none()));
+    if let Some(path) = config.pods {
+        let watcher = pods::PodFile {
+            path,
+            hub: handle.clone(),
+            recorder: recorder.clone(),
+            ready: Arc::clone(&ready),
+            metrics: Arc::clone(&metrics),
+            clock: now,
+        };
+        tasks.spawn(watcher.run(stopped.clone()));
+    }
+    if let Some((path, again)) = config.replay {
+        let replay = replay::Replay { path, again, clock: now };
+        let (hub, stopped) = (handle.clone(), stopped.clone());
+        tasks.spawn(async move {
+            if let Err(error) = replay.run(hub, stopped).await {
+                tracing::error!(%error, "replay failed");
+            }
+        });
+    }
+    let streams = stream::Streams {
+        hub: handle.clone(),
+        places: Arc::new(Semaphore::new(stream::MAX_CLIENTS)),
+        shutdown: stopped.clone(),
+        metrics: Arc::clone(&metrics),
+    };
+    let browser =
+        http::browser_router(http::Parts { hub: handle.clone(), streams, metrics: Arc::clone(&metrics), ready });
+    let reports = http::report_router(ingest::Ingest { hub: handle, metrics, recorder, run, clock: now });
+    tasks.spawn(serve_tcp(listeners.browser, browser, stopped.clone()));
+    for listener in listeners.reports {
+        match listener {
+            ReportListener::Tcp(listener) => {
+                tasks.spawn(serve_tcp(listener, reports.clone(), stopped.clone()));
+            }
+            ReportListener::Unix(listener, file) => {
+                let (router, mut stopped) = (reports.clone(), stopped.clone());
+                tasks.spawn(async move {
+                    let over = async move { drop(stopped.wait_for(|over| *over).await) };
+                    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(over).await {
+                        tracing::error!(%error, "report listener failed");
+                    }
+                    drop(file);
+                });
+            }
+        }
+    }
+    shutdown.await;
+    tracing::info!("stopping");
+    stop.send_replace(true);
+    let all = async { while tasks.join_next().await.is_some() {} };
+    if tokio::time::timeout(GRACE, all).await.is_err() {
+        tracing::warn!("connections were cut: they did not end in time");
+    }
+    Ok(())
+}
+
+async fn serve_tcp(listener: tokio::net::TcpListener, router: Router, mut stopped: watch::Receiver<bool>) {
+    let over = async move { drop(stopped.wait_for(|over| *over).await) };
+    let listener = axum::serve::ListenerExt::tap_io(listener, |stream| {
+        // Small events must not wait for an acknowledgement.
+        if let Err(error) = stream.set_nodelay(true) {
+            tracing::trace!(%error, "set TCP_NODELAY");
+        }
+    });
+    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(over).await {
+        tracing::error!(%error, "listener failed");
+    }
+}

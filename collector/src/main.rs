@@ -1,3 +1,57 @@
-//! To be written.
+//! Arguments, logs, listeners, signals; everything else is in the library.
+#![forbid(unsafe_code)]
 
-fn main() {}
+use std::{io::IsTerminal as _, process::ExitCode};
+
+use clap::Parser as _;
+use collector::{
+    config::{Args, Config},
+    listen::Listeners,
+};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Bad configuration (`EX_USAGE`).
+const EXIT_USAGE: u8 = 64;
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // Help and version are no errors, and go to stdout.
+            let _ = error.print();
+            return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    let config = match Config::try_from(args) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("orrery-collector: {error}");
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
+    start_logs(&config.log_level);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    match runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(start(config))) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("orrery-collector: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn start(config: Config) -> anyhow::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    let listeners = Listeners::bind(&config).await?;
+    let address = listeners.browser.local_addr()?;
+    tracing::info!(%address, ?config, "listening");
+    let shutdown = async move {
+        tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
+    };
+    collector::run(listeners, config, shutdown).await
+}
+
+fn start_logs(filter: &str) {
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    if std::io::stderr().is_terminal() { logs.init() } else { logs.json().init() }
+}

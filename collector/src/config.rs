@@ -1,0 +1,237 @@
+//! What was typed, and what it means.
+
+use std::{
+    net::SocketAddr,
+    path::{Path, PathBuf},
+};
+
+use clap::Parser;
+
+use crate::{merge::Bounds, time::Ns};
+
+/// Merges the reports of all agents into one live graph and serves it to browsers.
+#[derive(Debug, Parser)]
+#[command(name = "orrery-collector", version)]
+pub struct Args {
+    /// Where the page and its API listen; loopback only, unless told otherwise.
+    #[arg(long, env = "ORRERY_LISTEN", default_value = "127.0.0.1:7380", value_name = "ADDRESS:PORT")]
+    pub listen: String,
+    /// Where agents report: ADDRESS:PORT or unix:PATH; may be given more than once. [default: 127.0.0.1:7381]
+    #[arg(long, env = "ORRERY_REPORT_LISTEN", value_name = "WHERE", value_delimiter = ',')]
+    pub report_listen: Vec<String>,
+    /// Names: what `kubectl get pods,services,nodes -A -o json` wrote; read again whenever it changes.
+    #[arg(long, env = "ORRERY_PODS", value_name = "FILE")]
+    pub pods: Option<PathBuf>,
+    /// The cluster's name on the page.
+    #[arg(long, env = "ORRERY_CLUSTER", default_value = "cluster", value_name = "NAME")]
+    pub cluster: String,
+    /// Keep every report that is taken in, for --replay.
+    #[arg(long, env = "ORRERY_RECORD", value_name = "FILE")]
+    pub record: Option<PathBuf>,
+    /// How large a recording may grow.
+    #[arg(long, env = "ORRERY_RECORD_MAX", default_value = "64MiB", value_name = "SIZE")]
+    pub record_max: String,
+    /// Play a recording instead of listening for reports.
+    #[arg(long, env = "ORRERY_REPLAY", value_name = "FILE", conflicts_with_all = ["record", "report_listen", "pods"])]
+    pub replay: Option<PathBuf>,
+    /// Begin the recording again when it is over.
+    #[arg(long, env = "ORRERY_REPLAY_LOOP", requires = "replay")]
+    pub replay_loop: bool,
+    /// How long an ended edge stays on the map.
+    #[arg(long, env = "ORRERY_RETENTION", default_value = "10m", value_name = "DURATION")]
+    pub retention: String,
+    /// What is logged: error, warn, info, debug or trace, or a filter as in `info,collector::hub=debug`.
+    #[arg(long, env = "ORRERY_LOG_LEVEL", default_value = "info", value_name = "FILTER")]
+    pub log_level: String,
+    /// Rows held at the most (for tests).
+    #[arg(long, hide = true, default_value_t = Bounds::default().rows)]
+    pub bound_rows: usize,
+    /// Nodes held at the most (for tests).
+    #[arg(long, hide = true, default_value_t = Bounds::default().nodes)]
+    pub bound_nodes: usize,
+}
+
+/// Where reports come in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum ReportAddress {
+    /// A TCP address.
+    Tcp(SocketAddr),
+    /// A Unix socket.
+    Unix(PathBuf),
+}
+
+/// What is meant.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Where the page and its API listen.
+    pub listen: SocketAddr,
+    /// Where agents report.
+    pub report_listen: Vec<ReportAddress>,
+    /// The pod file.
+    pub pods: Option<PathBuf>,
+    /// The cluster's name.
+    pub cluster: String,
+    /// Where to record, and how much.
+    pub record: Option<(PathBuf, u64)>,
+    /// What to replay, and whether again and again.
+    pub replay: Option<(PathBuf, bool)>,
+    /// What is held.
+    pub bounds: Bounds,
+    /// What is logged.
+    pub log_level: String,
+}
+
+/// Why the configuration makes no sense.
+#[derive(Debug, thiserror::Error, PartialEq, Eq)]
+pub enum ConfigError {
+    /// Not an address with a port.
+    #[error("--{flag} is no address: {value}; hint: an address and a port, such as {hint}")]
+    Address {
+        /// Which flag.
+        flag: &'static str,
+        /// What was given.
+        value: String,
+        /// What would do.
+        hint: &'static str,
+    },
+    /// Not a size.
+    #[error("--record-max is no size: {value}; hint: 500KiB, 64MiB, 2GiB")]
+    Size {
+        /// What was given.
+        value: String,
+    },
+    /// Not a duration.
+    #[error("--retention is no duration: {value}; hint: 90s, 10m, 1h")]
+    Duration {
+        /// What was given.
+        value: String,
+    },
+    /// An empty path.
+    #[error("--report-listen names no socket: {value}; hint: unix:/run/orrery/reports.sock")]
+    Socket {
+        /// What was given.
+        value: String,
+    },
+    /// An empty cluster name, or a very long one.
+    #[error("--cluster is empty or over 253 bytes")]
+    Cluster,
+    /// Not a filter.
+    #[error("--log-level is no filter: {value}; hint: error, warn, info, debug or trace")]
+    LogLevel {
+        /// What was given.
+        value: String,
+    },
+}
+
+impl TryFrom<Args> for Config {
+    type Error = ConfigError;
+
+    fn try_from(args: Args) -> Result<Self, ConfigError> {
+        let address = |flag, value: &str, hint| {
+            value.parse::<SocketAddr>().map_err(|_| ConfigError::Address { flag, value: value.to_owned(), hint })
+        };
+        let mut report_listen = Vec::new();
+        for value in &args.report_listen {
+            report_listen.push(match value.strip_prefix("unix:") {
+                Some("") => return Err(ConfigError::Socket { value: value.clone() }),
+                Some(path) => ReportAddress::Unix(Path::new(path).to_owned()),
+                None => ReportAddress::Tcp(address("report-listen", value, "127.0.0.1:7381 or unix:PATH")?),
+            });
+        }
+        if report_listen.is_empty() && args.replay.is_none() {
+            report_listen.push(ReportAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 7381))));
+        }
+        let retention = humantime::parse_duration(&args.retention)
+            .ok()
+            .and_then(|duration| Ns::try_from(duration.as_nanos()).ok())
+            .ok_or_else(|| ConfigError::Duration { value: args.retention.clone() })?;
+        let record_max = size(&args.record_max).ok_or_else(|| ConfigError::Size { value: args.record_max.clone() })?;
+        if args.cluster.is_empty() || args.cluster.len() > 253 {
+            return Err(ConfigError::Cluster);
+        }
+        if tracing_subscriber::EnvFilter::try_new(&args.log_level).is_err() {
+            return Err(ConfigError::LogLevel { value: args.log_level });
+        }
+        Ok(Self {
+            listen: address("listen", &args.listen, "127.0.0.1:7380")?,
+            report_listen,
+            pods: args.pods,
+            cluster: args.cluster,
+            record: args.record.map(|path| (path, record_max)),
+            replay: args.replay.map(|path| (path, args.replay_loop)),
+            bounds: Bounds { rows: args.bound_rows, nodes: args.bound_nodes, retention, ..Bounds::default() },
+            log_level: args.log_level,
+        })
+    }
+}
+
+/// A number of bytes with a binary unit.
+fn size(text: &str) -> Option<u64> {
+    let split = text.find(|letter: char| !letter.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(split);
+    let factor: u64 = match unit.trim() {
+        "" | "B" => 1,
+        "KiB" | "K" => 1 << 10,
+        "MiB" | "M" => 1 << 20,
+        "GiB" | "G" => 1 << 30,
+        _ => return None,
+    };
+    number.parse::<u64>().ok()?.checked_mul(factor)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser as _;
+
+    use super::{Args, Config, ConfigError, ReportAddress};
+
+    fn check(args: &[&str]) -> Result<Config, ConfigError> {
+        let words = std::iter::once("orrery-collector").chain(args.iter().copied());
+        Config::try_from(Args::try_parse_from(words).expect("clap takes it"))
+    }
+
+    #[test]
+    fn defaults_are_loopback() {
+        let config = check(&[]).expect("valid");
+        assert!(config.listen.ip().is_loopback());
+        assert_eq!(config.report_listen, [ReportAddress::Tcp("127.0.0.1:7381".parse().expect("address"))]);
+    }
+
+    #[test]
+    fn a_replay_needs_no_report_listener() {
+        assert!(check(&["--replay", "x"]).expect("valid").report_listen.is_empty());
+    }
+
+    #[test]
+    fn sizes_and_sockets() {
+        let config = check(&[
+            "--record",
+            "r",
+            "--record-max",
+            "2MiB",
+            "--report-listen",
+            "unix:/a",
+            "--report-listen",
+            "127.0.0.1:0",
+        ]);
+        let config = config.expect("valid");
+        assert_eq!(config.record.expect("recording").1, 2 << 20);
+        assert_eq!(config.report_listen.len(), 2);
+    }
+
+    #[test]
+    fn nonsense_is_said() {
+        for args in [
+            &["--listen", "7380"][..],
+            &["--report-listen", "unix:"],
+            &["--report-listen", "somewhere"],
+            &["--record-max", "big"],
+            &["--retention", "soon"],
+            &["--cluster", ""],
+            &["--log-level", "lo=ud=er"],
+        ] {
+            let error = check(args).expect_err("refused");
+            assert!(!error.to_string().is_empty());
+        }
+    }
+}

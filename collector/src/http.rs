@@ -1,0 +1,138 @@
+//! The routers: one for browsers (page, API, admin), one for agents (reports).
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicBool, Ordering},
+};
+
+use axum::{
+    Router,
+    extract::{DefaultBodyLimit, Query, Request, State},
+    http::{HeaderValue, Method, StatusCode, Uri, header},
+    middleware::{self, Next},
+    response::{IntoResponse, Response},
+    routing::{get, post},
+};
+use bytes::Bytes;
+use rust_embed::RustEmbed;
+use tokio::sync::oneshot;
+
+use crate::{
+    hub::{Command, HubHandle},
+    ingest::{self, Ingest},
+    metrics::Metrics,
+    stream::{self, Streams, ViewQuery},
+};
+
+/// Nothing but our own page, from our own origin.
+const POLICY: &str = "default-src 'self'; connect-src 'self'; worker-src 'self'; style-src 'self'; img-src 'self' data:; \
+                      font-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'";
+
+/// The built page.
+#[derive(RustEmbed)]
+#[folder = "$ORRERY_PAGE"]
+struct Page;
+
+/// What the routers need.
+#[derive(Debug, Clone)]
+pub struct Parts {
+    /// The way to the hub.
+    pub hub: HubHandle,
+    /// The streams' state.
+    pub streams: Streams,
+    /// The collector's own numbers.
+    pub metrics: Arc<Metrics>,
+    /// Names were read, if any are to be read.
+    pub ready: Arc<AtomicBool>,
+}
+
+/// For browsers.
+pub fn browser_router(parts: Parts) -> Router {
+    let api = Router::new()
+        .route("/api/v1/graph", get(graph))
+        .route("/api/v1/devices", get(devices))
+        .route("/readyz", get(readyz))
+        .route("/metrics", get(metrics))
+        .with_state(parts.clone());
+    Router::new()
+        .route("/api/v1/stream", get(stream::stream))
+        .with_state(parts.streams)
+        .merge(api)
+        .route("/healthz", get(|| async { "ok\n" }))
+        .fallback(page)
+        .layer(middleware::from_fn(guard))
+}
+
+/// For agents: reports, and nothing else.
+pub fn report_router(ingest: Ingest) -> Router {
+    Router::new()
+        .route(wire::REPORT_PATH, post(ingest::report))
+        .route("/healthz", get(|| async { "ok\n" }))
+        // The handler has its own limit, which keeps the connection.
+        .layer(DefaultBodyLimit::disable())
+        .with_state(ingest)
+}
+
+async fn guard(request: Request, next: Next) -> Response {
+    let mut response = next.run(request).await;
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    response
+}
+
+async fn ask(hub: &HubHandle, command: impl FnOnce(oneshot::Sender<Bytes>) -> Command) -> Response {
+    let (reply, answer) = oneshot::channel();
+    if hub.commands.send(command(reply)).await.is_ok()
+        && let Ok(json) = answer.await
+    {
+        return ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], json).into_response();
+    }
+    (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response()
+}
+
+async fn graph(State(parts): State<Parts>, Query(query): Query<ViewQuery>) -> Response {
+    ask(&parts.hub, |reply| Command::Snapshot { view: query.view, reply }).await
+}
+
+async fn devices(State(parts): State<Parts>) -> Response {
+    ask(&parts.hub, |reply| Command::Devices { reply }).await
+}
+
+async fn readyz(State(parts): State<Parts>) -> Response {
+    if parts.ready.load(Ordering::Acquire) {
+        "ready\n".into_response()
+    } else {
+        (StatusCode::SERVICE_UNAVAILABLE, "the pod list was not read yet\n").into_response()
+    }
+}
+
+async fn metrics(State(parts): State<Parts>) -> Response {
+    let kind = HeaderValue::from_static("application/openmetrics-text; version=1.0.0; charset=utf-8");
+    ([(header::CONTENT_TYPE, kind)], parts.metrics.text()).into_response()
+}
+
+/// The page's files; any other path that asks for no file is the page itself.
+async fn page(method: Method, uri: Uri) -> Response {
+    if method != Method::GET && method != Method::HEAD {
+        return (StatusCode::METHOD_NOT_ALLOWED, [(header::ALLOW, "GET, HEAD")], "method not allowed\n")
+            .into_response();
+    }
+    let path = uri.path().trim_start_matches('/');
+    let is_route = !path.starts_with("api/") && !path.rsplit('/').next().unwrap_or("").contains('.');
+    let (name, file) = match Page::get(path) {
+        Some(file) if !path.is_empty() => (path, file),
+        _ => match Page::get("index.html") {
+            Some(file) if is_route => ("index.html", file),
+            _ => return (StatusCode::NOT_FOUND, "not found\n").into_response(),
+        },
+    };
+    let kind =
+        HeaderValue::from_str(file.metadata.mimetype()).unwrap_or(HeaderValue::from_static("application/octet-stream"));
+    // Vite puts a hash of the content into the names under assets/.
+    let cache = if name.starts_with("assets/") { "public, max-age=31536000, immutable" } else { "no-cache" };
+    let headers = [(header::CONTENT_TYPE, kind), (header::CACHE_CONTROL, HeaderValue::from_static(cache))];
+    (headers, file.data.into_owned()).into_response()
+}

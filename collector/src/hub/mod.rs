@@ -1,0 +1,342 @@
+//! One task owns the merged state. Reports and questions come in through bounded queues; a subscriber gets its snapshot and
+//! its place in the stream in one step, so that nothing falls between.
+
+mod live;
+
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::{
+    sync::{broadcast, mpsc, oneshot, watch},
+    time::{Instant, sleep_until},
+};
+use wire::v1::Report;
+
+use self::live::LiveView;
+use crate::{
+    graph::Identity,
+    merge::{Bounds, Change, Merge, Verdict},
+    metrics::Metrics,
+    names::{Inventory, Names, Owner},
+    project,
+    time::{Ns, SECOND},
+    view::{NamesRow, View, ms},
+};
+
+/// Reports that wait for the hub.
+pub const REPORT_QUEUE: usize = 64;
+/// Questions that wait for the hub.
+const COMMAND_QUEUE: usize = 64;
+/// Deltas are at least this far apart.
+const TICK: Duration = Duration::from_millis(100);
+/// A new edge waits no longer than this for company.
+const NEW_EDGE_TICK: Duration = Duration::from_millis(10);
+/// What time alone changes is looked at this often.
+const REFRESH: Duration = Duration::from_millis(500);
+/// A view without streams is kept for this long after it was last asked for.
+const VIEW_KEPT: Ns = 10 * SECOND;
+
+/// A decoded report on its way in.
+#[derive(Debug)]
+pub struct Delivery {
+    /// The report.
+    pub report: Box<Report>,
+    /// When it came.
+    pub arrived: Ns,
+    /// Where the verdict goes.
+    pub reply: oneshot::Sender<Verdict>,
+}
+
+/// News of the names.
+#[derive(Debug)]
+pub enum NamesUpdate {
+    /// A reading that succeeded.
+    Read {
+        /// What was read.
+        inventory: Inventory,
+        /// `file` or `recording`.
+        source: &'static str,
+    },
+    /// A reading that failed: the last good one stays.
+    Failed {
+        /// Why, in words.
+        error: String,
+    },
+}
+
+/// A question, or news.
+#[derive(Debug)]
+pub enum Command {
+    /// The names changed, or could not be read.
+    Names(NamesUpdate),
+    /// A stream begins.
+    Subscribe {
+        /// Of this view.
+        view: View,
+        /// The last event the client has: run and revision.
+        last: Option<(String, u64)>,
+        /// Where the answer goes.
+        reply: oneshot::Sender<Subscription>,
+    },
+    /// The graph, once.
+    Snapshot {
+        /// Of this view.
+        view: View,
+        /// Where the JSON goes.
+        reply: oneshot::Sender<Bytes>,
+    },
+    /// The devices' accounts.
+    Devices {
+        /// Where the JSON goes.
+        reply: oneshot::Sender<Bytes>,
+    },
+}
+
+/// A stream's beginning: events to send first, then the live ones.
+#[derive(Debug)]
+pub struct Subscription {
+    /// A snapshot, or the deltas since the client's last event.
+    pub first: Vec<Bytes>,
+    /// Every event from here on.
+    pub live: broadcast::Receiver<Bytes>,
+}
+
+/// The way to the hub.
+#[derive(Debug, Clone)]
+pub struct HubHandle {
+    /// For reports: full means 503.
+    pub reports: mpsc::Sender<Delivery>,
+    /// For all else.
+    pub commands: mpsc::Sender<Command>,
+}
+
+/// What the hub is made of.
+#[derive(Debug)]
+pub struct Setup {
+    /// This run.
+    pub run: u64,
+    /// The cluster's name.
+    pub cluster: String,
+    /// How much may be held.
+    pub bounds: Bounds,
+    /// Where names will come from: `file`, `recording`, `none`.
+    pub names_source: &'static str,
+    /// The clock, read here and nowhere below.
+    pub clock: fn() -> Ns,
+    /// The collector's own numbers.
+    pub metrics: Arc<Metrics>,
+}
+
+/// The task's state.
+#[derive(Debug)]
+pub struct Hub {
+    merge: Merge,
+    names: Names,
+    names_row: NamesRow,
+    identity: Identity,
+    views: BTreeMap<View, LiveView>,
+    revisions: BTreeMap<View, u64>,
+    clock: fn() -> Ns,
+    metrics: Arc<Metrics>,
+    last_flush: Instant,
+    flush_at: Option<Instant>,
+    reports: mpsc::Receiver<Delivery>,
+    commands: mpsc::Receiver<Command>,
+}
+
+impl Hub {
+    /// A hub and the way to it.
+    #[must_use]
+    pub fn new(setup: Setup) -> (Self, HubHandle) {
+        let (report_sender, reports) = mpsc::channel(REPORT_QUEUE);
+        let (command_sender, commands) = mpsc::channel(COMMAND_QUEUE);
+        let now = (setup.clock)();
+        let hub = Self {
+            merge: Merge::new(setup.bounds, now),
+            names: Names::default(),
+            names_row: NamesRow {
+                source: setup.names_source.to_owned(),
+                state: "none".to_owned(),
+                error: None,
+                read_ms: None,
+            },
+            identity: Identity { run: format!("{:016x}", setup.run), cluster: setup.cluster, since_ms: ms(now) },
+            views: BTreeMap::new(),
+            revisions: BTreeMap::new(),
+            clock: setup.clock,
+            metrics: setup.metrics,
+            last_flush: Instant::now(),
+            flush_at: None,
+            reports,
+            commands,
+        };
+        (hub, HubHandle { reports: report_sender, commands: command_sender })
+    }
+
+    /// Runs until `shutdown` turns true.
+    pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
+        let mut refresh_at = Instant::now() + REFRESH;
+        loop {
+            let wake_at = self.flush_at.map_or(refresh_at, |flush_at| flush_at.min(refresh_at));
+            tokio::select! {
+                _ = shutdown.wait_for(|over| *over) => return,
+                Some(delivery) = self.reports.recv() => self.deliver(delivery),
+                Some(command) = self.commands.recv() => self.command(command),
+                () = sleep_until(wake_at) => {
+                    let now = Instant::now();
+                    if now >= refresh_at {
+                        self.refresh();
+                        refresh_at = now + REFRESH;
+                    }
+                    if self.flush_at.is_some_and(|at| now >= at) {
+                        self.flush();
+                    }
+                }
+            }
+        }
+    }
+
+    fn deliver(&mut self, delivery: Delivery) {
+        let verdict = self.merge.accept(&delivery.report, delivery.arrived);
+        // A client that hung up does not want its answer; its report counts all the same.
+        let _ = delivery.reply.send(verdict);
+        if let Verdict::Accepted { new_edge } = verdict {
+            self.flush_within(if new_edge { NEW_EDGE_TICK } else { TICK });
+        }
+    }
+
+    /// Asks for a flush that keeps `spacing` from the last one, but is not later than one already asked for.
+    fn flush_within(&mut self, spacing: Duration) {
+        let now = Instant::now();
+        let at = (self.last_flush + spacing).max(if spacing < TICK { now + spacing } else { now });
+        self.flush_at = Some(self.flush_at.map_or(at, |known| known.min(at)));
+    }
+
+    fn command(&mut self, command: Command) {
+        match command {
+            Command::Names(update) => self.take_names(update),
+            Command::Subscribe { view, last, reply } => {
+                let live = self.live(view);
+                let _ = reply.send(live.subscribe(last));
+            }
+            Command::Snapshot { view, reply } => {
+                let live = self.live(view);
+                let _ = reply.send(live.snapshot_json());
+            }
+            Command::Devices { reply } => {
+                let rows = project::device_rows(&self.merge);
+                let _ = reply.send(serde_json::to_vec(&rows).unwrap_or_default().into());
+            }
+        }
+    }
+
+    fn take_names(&mut self, update: NamesUpdate) {
+        match update {
+            NamesUpdate::Read { inventory, source } => {
+                let now = (self.clock)();
+                self.names.read(inventory, now);
+                self.names_row = NamesRow {
+                    source: source.to_owned(),
+                    state: "fresh".to_owned(),
+                    error: None,
+                    read_ms: Some(ms(now)),
+                };
+            }
+            NamesUpdate::Failed { error } => {
+                if self.names_row.read_ms.is_some() {
+                    "stale".clone_into(&mut self.names_row.state);
+                }
+                self.names_row.error = Some(error);
+            }
+        }
+        self.flush_within(TICK);
+    }
+
+    /// The live form of a view, made when it is first asked for and brought up to date.
+    fn live(&mut self, view: View) -> &mut LiveView {
+        self.flush();
+        let now = (self.clock)();
+        let live = self.views.entry(view).or_insert_with(|| {
+            let revision = self.revisions.get(&view).copied().unwrap_or(0);
+            LiveView::new(view, revision, &self.merge, &self.names, &self.names_row)
+        });
+        live.touch(now);
+        if live.is_fresh() {
+            live.set_nodes(&project::node_rows(&self.merge, &self.names, now));
+            live.step(&self.merge, &self.names, &self.names_row, &self.identity, now, &self.metrics);
+        }
+        live
+    }
+
+    /// What time alone changes.
+    fn refresh(&mut self) {
+        let now = (self.clock)();
+        self.merge.refresh(now);
+        self.forget_gone_pods();
+        let kept = |live: &LiveView| live.clients() > 0 || now.saturating_sub(live.used()) < VIEW_KEPT;
+        for (view, live) in &self.views {
+            self.revisions.insert(*view, live.revision());
+            let clients = i64::try_from(live.clients()).unwrap_or(i64::MAX);
+            self.metrics.clients.get_or_create(&[("view", view.label())]).set(clients);
+        }
+        self.views.retain(|_, live| kept(live));
+        if !self.views.is_empty() {
+            let rows = project::node_rows(&self.merge, &self.names, now);
+            self.views.values_mut().for_each(|live| live.set_nodes(&rows));
+        }
+        self.count();
+        self.flush();
+    }
+
+    /// A gone pod is remembered as long as an edge by one of its addresses is.
+    fn forget_gone_pods(&mut self) {
+        if !self.names.any_gone() {
+            return;
+        }
+        let mut used = std::collections::HashSet::new();
+        for (_, flow) in self.merge.flows() {
+            for row in &flow.rows {
+                for address in [flow.key.client, flow.key.server] {
+                    if let Owner::Pod(key) = self.names.resolve(address, row.first_seen) {
+                        used.insert(key);
+                    }
+                }
+            }
+        }
+        self.names.retain_gone(&used);
+    }
+
+    fn count(&self) {
+        let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
+        self.metrics.nodes.set(gauge(self.merge.nodes().count()));
+        self.metrics.edges.set(gauge(self.merge.flows().count()));
+        self.metrics.rows.set(gauge(self.merge.row_count()));
+        let refusals = self.merge.refusals();
+        for (what, count) in [
+            ("rows", refusals.rows),
+            ("nodes", refusals.nodes),
+            ("devices", refusals.devices),
+            ("tombstoned_rows", refusals.tombstoned_rows),
+        ] {
+            let count = i64::try_from(count).unwrap_or(i64::MAX);
+            self.metrics.refused_rows.get_or_create(&[("what", what)]).set(count);
+        }
+    }
+
+    /// Tells every live view what changed.
+    fn flush(&mut self) {
+        self.flush_at = None;
+        self.last_flush = Instant::now();
+        let now = (self.clock)();
+        let changes = self.merge.take_changes();
+        for (id, change) in &changes {
+            if *change != Change::Removed {
+                self.merge.evaluate(*id, now);
+            }
+        }
+        for live in self.views.values_mut() {
+            live.update(&changes, &self.merge, &self.names);
+            live.step(&self.merge, &self.names, &self.names_row, &self.identity, now, &self.metrics);
+        }
+    }
+}

@@ -1,0 +1,177 @@
+//! `POST /v1/reports`: limit, decode, queue, verdict, acknowledgement.
+//!
+//! A body that was read to its end keeps its connection, whatever the answer. What does not fit into the queue is told to
+//! come again; nothing is ever held back without bound.
+
+use std::sync::Arc;
+
+use axum::{
+    body::Body,
+    extract::{Request, State},
+    http::{HeaderValue, StatusCode, header},
+    response::{IntoResponse, Response},
+};
+use bytes::{Bytes, BytesMut};
+use http_body_util::BodyExt as _;
+use tokio::sync::oneshot;
+use wire::{
+    codec::{self, DecodeError, MAX_BODY_BYTES},
+    v1::{Ack, Report},
+};
+
+use crate::{
+    hub::{Delivery, HubHandle},
+    merge::Verdict,
+    metrics::Metrics,
+    record::Recorder,
+    time::Ns,
+};
+
+/// An oversized body is read (and thrown away) up to here, so that the connection can be kept.
+const DISCARD_BYTES: usize = 4 * MAX_BODY_BYTES;
+/// Bodies larger than this are unpacked off the event loop.
+const INLINE_BYTES: usize = 64 << 10;
+
+/// What the handler needs.
+#[derive(Debug, Clone)]
+pub struct Ingest {
+    /// The way to the hub.
+    pub hub: HubHandle,
+    /// The collector's own numbers.
+    pub metrics: Arc<Metrics>,
+    /// Keeps what was taken in, if asked to.
+    pub recorder: Option<Recorder>,
+    /// This run.
+    pub run: u64,
+    /// The clock.
+    pub clock: fn() -> Ns,
+}
+
+/// Why a report was refused.
+#[derive(Debug, thiserror::Error)]
+enum Refusal {
+    #[error(transparent)]
+    Decode(#[from] DecodeError),
+    #[error("read body")]
+    Body(#[source] axum::Error),
+    #[error("sequence number is behind the mark: {mark}")]
+    Behind { mark: u64 },
+    #[error("the epoch has ended and is folded; hint: a running agent has a later one")]
+    Folded,
+    #[error("too many nodes; hint: node names must be stable")]
+    TooManyNodes,
+    #[error("queue is full; hint: send again in a second")]
+    QueueFull,
+    #[error("shutting down")]
+    Closing,
+}
+
+impl Refusal {
+    fn label(&self) -> &'static str {
+        match self {
+            Self::Decode(error) => error.label(),
+            Self::Body(_) => "truncated",
+            Self::Behind { .. } => "behind_mark",
+            Self::Folded => "folded_epoch",
+            Self::TooManyNodes => "too_many_nodes",
+            Self::QueueFull => "queue_full",
+            Self::Closing => "closing",
+        }
+    }
+
+    fn status(&self) -> StatusCode {
+        match self {
+            Self::Decode(DecodeError::BodyTooLarge { .. } | DecodeError::DecodedTooLarge) => {
+                StatusCode::PAYLOAD_TOO_LARGE
+            }
+            Self::Decode(_) | Self::Body(_) => StatusCode::BAD_REQUEST,
+            Self::Behind { .. } | Self::Folded => StatusCode::CONFLICT,
+            Self::TooManyNodes => StatusCode::INSUFFICIENT_STORAGE,
+            Self::QueueFull | Self::Closing => StatusCode::SERVICE_UNAVAILABLE,
+        }
+    }
+}
+
+/// Takes one report.
+pub async fn report(State(ingest): State<Ingest>, request: Request) -> Response {
+    match take(&ingest, request.into_body()).await {
+        Ok(ack) => {
+            let body = codec::encode_ack(&ack);
+            ([(header::CONTENT_TYPE, HeaderValue::from_static(wire::CONTENT_TYPE))], body).into_response()
+        }
+        Err(refusal) => {
+            ingest.metrics.refuse(refusal.label());
+            tracing::debug!(reason = refusal.label(), "report refused");
+            let mut response = (refusal.status(), words(&refusal)).into_response();
+            if refusal.status() == StatusCode::SERVICE_UNAVAILABLE {
+                response.headers_mut().insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
+            }
+            response
+        }
+    }
+}
+
+/// The error and its causes in one line.
+fn words(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text.push('\n');
+    text
+}
+
+async fn take(ingest: &Ingest, body: Body) -> Result<Ack, Refusal> {
+    let body = read(body).await?;
+    let arrived = (ingest.clock)();
+    let report = decode(body.clone()).await?;
+    let (seq, run) = (report.seq, report.collector_run);
+    // The place in the queue comes first: a report that finds none leaves nothing behind.
+    let place = ingest.hub.reports.try_reserve().map_err(|error| match error {
+        tokio::sync::mpsc::error::TrySendError::Full(()) => Refusal::QueueFull,
+        tokio::sync::mpsc::error::TrySendError::Closed(()) => Refusal::Closing,
+    })?;
+    let (reply, verdict) = oneshot::channel();
+    place.send(Delivery { report, arrived, reply });
+    match verdict.await.map_err(|_| Refusal::Closing)? {
+        Verdict::Accepted { .. } => {}
+        Verdict::Behind { mark } => return Err(Refusal::Behind { mark }),
+        Verdict::Folded => return Err(Refusal::Folded),
+        Verdict::TooManyNodes => return Err(Refusal::TooManyNodes),
+    }
+    ingest.metrics.reports.inc();
+    ingest.metrics.report_bytes.inc_by(body.len() as u64);
+    if let Some(recorder) = &ingest.recorder {
+        recorder.report(arrived, body);
+    }
+    let server_unix_ns = u64::try_from((ingest.clock)()).unwrap_or(0);
+    Ok(Ack { collector_run: ingest.run, seq, resync: run != ingest.run, server_unix_ns })
+}
+
+async fn read(mut body: Body) -> Result<Bytes, Refusal> {
+    let mut kept = BytesMut::new();
+    let mut bytes = 0usize;
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(Refusal::Body)?;
+        let Some(data) = frame.data_ref() else { continue };
+        bytes += data.len();
+        if bytes <= MAX_BODY_BYTES {
+            kept.extend_from_slice(data);
+        } else if bytes > DISCARD_BYTES {
+            break;
+        } else {
+            kept = BytesMut::new();
+        }
+    }
+    if bytes > MAX_BODY_BYTES { Err(DecodeError::BodyTooLarge { bytes }.into()) } else { Ok(kept.freeze()) }
+}
+
+async fn decode(body: Bytes) -> Result<Box<Report>, Refusal> {
+    if body.len() <= INLINE_BYTES {
+        return Ok(Box::new(codec::decode_report(&body)?));
+    }
+    let decoded = tokio::task::spawn_blocking(move || codec::decode_report(&body)).await;
+    Ok(Box::new(decoded.map_err(|_| Refusal::Closing)??))
+}

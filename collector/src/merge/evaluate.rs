@@ -1,0 +1,133 @@
+//! What an edge's samples say at a time: its rate, and the loss between its sides. Pure.
+
+use super::{
+    FlowId, Merge,
+    flow::{Flow, Side, SideTrack},
+    node::{LOST_AFTER, Node, NodeId},
+};
+use crate::{
+    loss::{Loss, TRANSIT},
+    rate::{Rate, rate},
+    time::{MINUTE, MS, Ns, SECOND},
+};
+
+/// An edge that began this shortly after its device was first covered may have had a packet before.
+const COVER_MARGIN: Ns = 50 * MS;
+/// Agents retire idle edges after ten minutes: what began less than this before the collector is there in full.
+const RETIRES_AFTER: Ns = 9 * MINUTE;
+/// Without a new estimate for this long while the edge moves, the loss settles again.
+const FRESH: Ns = 10 * SECOND;
+
+/// Why there is no loss to show.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Unmeasured {
+    /// This side was never reported.
+    NotReported(Side),
+    /// The node that reports this side is silent.
+    NodeLost(NodeId),
+    /// A node does not know its clock's offset yet.
+    NoClock(NodeId),
+    /// Too few samples of both.
+    Settling,
+}
+
+/// Rates and loss.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Evaluation {
+    /// Client to server.
+    pub forward: Rate,
+    /// Server to client.
+    pub reverse: Rate,
+    /// Loss client to server, and server to client; or why not.
+    pub loss: Result<(Loss, Loss), Unmeasured>,
+}
+
+impl Default for Evaluation {
+    fn default() -> Self {
+        Self { forward: Rate::default(), reverse: Rate::default(), loss: Err(Unmeasured::Settling) }
+    }
+}
+
+impl Merge {
+    /// Evaluates an edge at `now`.
+    pub fn evaluate(&mut self, id: FlowId, now: Ns) {
+        let Some(flow) = self.flows.get_mut(&id) else { return };
+        let nodes = &self.nodes;
+        let side_rate = |forward: bool, sender: Option<&SideTrack>, other: Option<&SideTrack>| {
+            let Some(track) = sender.or(other) else { return Rate::default() };
+            rate(track.readings(forward), track.first_seen, sampled(nodes, track), now)
+        };
+        let forward = side_rate(true, flow.client.as_ref(), flow.server.as_ref());
+        let reverse = side_rate(false, flow.server.as_ref(), flow.client.as_ref());
+        let loss = measure(flow, nodes, self.started, now);
+        flow.evaluation = Evaluation { forward, reverse, loss };
+    }
+}
+
+/// The newest instant at which all of the track's totals were known.
+fn sampled(nodes: &[Node], track: &SideTrack) -> Ns {
+    let complete = nodes[track.source.node as usize].epochs.get(&track.source.epoch).map_or(0, |epoch| epoch.sampled);
+    complete.max(track.samples.back().map_or(0, |sample| sample.at))
+}
+
+fn measure(flow: &mut Flow, nodes: &[Node], started: Ns, now: Ns) -> Result<(Loss, Loss), Unmeasured> {
+    let (client, server) = match (&flow.client, &flow.server) {
+        (Some(client), Some(server)) => (client, server),
+        (None, _) => return Err(Unmeasured::NotReported(Side::Client)),
+        (_, None) => return Err(Unmeasured::NotReported(Side::Server)),
+    };
+    let mut error = 0;
+    for track in [client, server] {
+        let id = track.source.node;
+        let node = &nodes[id as usize];
+        if now.saturating_sub(node.last_report) > LOST_AFTER {
+            return Err(Unmeasured::NodeLost(id));
+        }
+        let Some((_, clock_error)) = node.clock else { return Err(Unmeasured::NoClock(id)) };
+        error = clock_error.saturating_add(error);
+    }
+    // Two sides of one node share a clock: nothing to be wrong about.
+    if client.source.node == server.source.node {
+        error = 0;
+    }
+    let from_first = covered_from_first(flow, client, server, nodes, started, error);
+    let delta = error.saturating_add(TRANSIT);
+    let until = [client, server].map(|track| sampled(nodes, track));
+    let unseen = [client, server].map(|track| {
+        nodes[track.source.node as usize].epochs.get(&track.source.epoch).map_or(0, super::node::Epoch::unseen)
+    });
+    let sent = client.track(true, false, until[0], 0);
+    let got = server.track(true, true, until[1], unseen[1]);
+    flow.forward.observe(&sent, &got, delta, from_first);
+    let sent = server.track(false, false, until[1], 0);
+    let got = client.track(false, true, until[0], unseen[0]);
+    flow.reverse.observe(&sent, &got, delta, from_first);
+    let fresh = |measured_to: Option<Ns>, track: &SideTrack| {
+        let moved = track.samples.back().map_or(0, |sample| sample.at);
+        measured_to.is_some_and(|to| moved.saturating_sub(to) < FRESH)
+    };
+    if !fresh(flow.forward.measured_to(), client) || !fresh(flow.reverse.measured_to(), server) {
+        return Err(Unmeasured::Settling);
+    }
+    match (flow.forward.loss(now), flow.reverse.loss(now)) {
+        (Some(forward), Some(reverse)) => Ok((forward, reverse)),
+        _ => Err(Unmeasured::Settling),
+    }
+}
+
+/// Both sides watched before the first packet that either counted, and nothing of the edge was retired unseen by us.
+fn covered_from_first(
+    flow: &Flow,
+    client: &SideTrack,
+    server: &SideTrack,
+    nodes: &[Node],
+    started: Ns,
+    error: Ns,
+) -> bool {
+    let first = client.first_seen.min(server.first_seen);
+    let covered = |track: &SideTrack| {
+        let since = nodes[track.source.node as usize].covered_since(track.source.epoch, track.source.device);
+        since.is_some_and(|since| first >= since.saturating_add(error).saturating_add(COVER_MARGIN))
+    };
+    !flow.replaced && first >= started.saturating_sub(RETIRES_AFTER) && covered(client) && covered(server)
+}

@@ -1,0 +1,493 @@
+//! Reports become one state: a join, so that re-sent, doubled, reordered and missing reports change nothing but freshness.
+//! Pure: no IO, no clock.
+//!
+//! A counter belongs to (node, epoch, edge side, device, incarnation). Readings of the same one are joined by maximum;
+//! different ones are summed when asked for; the two sides of an edge are never summed. What a report's mark proves to be
+//! finished is folded into one sum with a tombstone, and what comes from behind the mark, or of a folded epoch, is refused.
+
+pub mod evaluate;
+pub mod flow;
+pub mod node;
+
+use std::{
+    collections::{BTreeSet, HashMap},
+    sync::Arc,
+};
+
+use wire::v1::{Edge, Report};
+
+use self::{
+    flow::{Flow, FlowKey, Row, Side, Source, Totals},
+    node::{Node, NodeId},
+};
+use crate::time::{self, MINUTE, Ns, SECOND};
+
+/// An edge's place in the merge; never used twice in a run.
+pub type FlowId = u64;
+
+/// An ended epoch is folded this long after a newer one appeared.
+pub const EPOCH_FOLDS_AFTER: Ns = 10 * MINUTE;
+/// Epochs of one node that are kept apart: a crashing agent folds the oldest early.
+const MAX_EPOCHS: usize = 64;
+/// An edge is looked at again for this long after it was last reported.
+const ACTIVE_FOR: Ns = 20 * SECOND;
+
+/// How much the merge may hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Bounds {
+    /// Rows: (edge side, device, incarnation).
+    pub rows: usize,
+    /// Nodes.
+    pub nodes: usize,
+    /// Devices of one node.
+    pub devices: usize,
+    /// How long an ended edge stays.
+    pub retention: Ns,
+}
+
+impl Default for Bounds {
+    fn default() -> Self {
+        Self { rows: 262_144, nodes: 4_096, devices: 4_096, retention: 10 * MINUTE }
+    }
+}
+
+/// What became of a report.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It was taken in.
+    Accepted {
+        /// It brought an edge that was not there.
+        new_edge: bool,
+    },
+    /// Its sequence number is not above the mark.
+    Behind {
+        /// The mark.
+        mark: u64,
+    },
+    /// Its epoch is folded.
+    Folded,
+    /// There is no room for another node.
+    TooManyNodes,
+}
+
+/// What did not find room, and what came too late to matter.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[expect(missing_docs, reason = "docs/api.md describes the metrics")]
+pub struct Refusals {
+    pub rows: u64,
+    pub nodes: u64,
+    pub devices: u64,
+    pub tombstoned_rows: u64,
+}
+
+/// What happened to an edge since the last look.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Change {
+    /// Its numbers.
+    Touched,
+    /// Its rows: it may belong to other vertices now.
+    Reshaped,
+    /// It left.
+    Removed,
+}
+
+/// All nodes' reports, merged.
+#[derive(Debug, Clone)]
+pub struct Merge {
+    bounds: Bounds,
+    started: Ns,
+    nodes: Vec<Node>,
+    by_name: HashMap<Arc<str>, NodeId>,
+    flows: HashMap<FlowId, Flow>,
+    by_key: HashMap<FlowKey, FlowId>,
+    next_flow: FlowId,
+    rows: usize,
+    changes: HashMap<FlowId, Change>,
+    active: HashMap<FlowId, Ns>,
+    ended: BTreeSet<(Ns, FlowId)>,
+    refusals: Refusals,
+}
+
+impl Merge {
+    /// Nothing yet. `started` is when this collector began.
+    #[must_use]
+    pub fn new(bounds: Bounds, started: Ns) -> Self {
+        Self {
+            bounds,
+            started,
+            nodes: Vec::new(),
+            by_name: HashMap::new(),
+            flows: HashMap::new(),
+            by_key: HashMap::new(),
+            next_flow: 1,
+            rows: 0,
+            changes: HashMap::new(),
+            active: HashMap::new(),
+            ended: BTreeSet::new(),
+            refusals: Refusals::default(),
+        }
+    }
+
+    /// Takes in a report that came at `now`.
+    pub fn accept(&mut self, report: &Report, now: Ns) -> Verdict {
+        let Some(id) = self.node_id(&report.node) else {
+            self.refusals.nodes += 1;
+            return Verdict::TooManyNodes;
+        };
+        let node = &mut self.nodes[id as usize];
+        if report.epoch <= node.folded_through {
+            return Verdict::Folded;
+        }
+        if let Some(mark) = node.epochs.get(&report.epoch).map(|epoch| epoch.mark).filter(|mark| report.seq <= *mark) {
+            return Verdict::Behind { mark };
+        }
+        let offset = report.clock.map(|clock| clock.offset_ns).or(node.clock.map(|clock| clock.0));
+        let offset = offset.unwrap_or_else(|| now.saturating_sub(time::from_wire(report.sent_unix_ns)));
+        self.begin_epoch(id, report.epoch, now);
+        let node = &mut self.nodes[id as usize];
+        let held_until = node.epochs.get(&report.epoch).map_or(0, |epoch| epoch.sampled);
+        self.refusals.devices += node.take(report, now, offset, self.bounds.devices);
+        let unseen = node.epochs.get(&report.epoch).map_or(0, node::Epoch::unseen);
+        let mut new_edge = false;
+        let mut touched = BTreeSet::new();
+        for edge in &report.edges {
+            if let Some((flow, source, new)) = self.join(id, report, edge, offset, now) {
+                new_edge |= new;
+                touched.insert((flow, source));
+            }
+        }
+        let at = time::from_wire(report.sampled_unix_ns).saturating_add(offset);
+        for (id, source) in touched {
+            if let Some(flow) = self.flows.get_mut(&id) {
+                flow.sample(source, at, held_until, unseen);
+            }
+            self.active.insert(id, now);
+        }
+        self.raise_mark(id, report.epoch, report.acked_seq);
+        Verdict::Accepted { new_edge }
+    }
+
+    fn node_id(&mut self, name: &str) -> Option<NodeId> {
+        if let Some(id) = self.by_name.get(name) {
+            return Some(*id);
+        }
+        if self.nodes.len() >= self.bounds.nodes {
+            return None;
+        }
+        let id = NodeId::try_from(self.nodes.len()).ok()?;
+        let node = Node::new(name);
+        self.by_name.insert(Arc::clone(&node.name), id);
+        self.nodes.push(node);
+        Some(id)
+    }
+
+    fn begin_epoch(&mut self, id: NodeId, epoch: u64, now: Ns) {
+        let node = &mut self.nodes[id as usize];
+        if node.epochs.contains_key(&epoch) {
+            return;
+        }
+        node.epochs.insert(epoch, node::Epoch::default());
+        let newest = node.epoch().map_or(epoch, |(newest, _)| newest);
+        for (number, state) in &mut node.epochs {
+            if *number < newest {
+                state.ended.get_or_insert(now);
+            }
+        }
+        let excess = node.epochs.len().saturating_sub(MAX_EPOCHS);
+        let oldest: Vec<u64> = node.epochs.keys().copied().take(excess).collect();
+        for old in oldest {
+            self.fold_epoch(id, old, now);
+        }
+        // Edges of the epoch that ended are stale now, until the new one speaks of them.
+        self.touch_node(id);
+    }
+
+    /// Joins one reported edge. Returns what it touched, and whether the edge is new.
+    fn join(
+        &mut self,
+        node: NodeId,
+        report: &Report,
+        edge: &Edge,
+        offset: Ns,
+        now: Ns,
+    ) -> Option<(FlowId, Source, bool)> {
+        let (key, side) = (FlowKey::of(edge)?, Side::of(edge)?);
+        let source = Source { node, epoch: report.epoch, side, device: edge.device };
+        let known = self.by_key.get(&key).copied();
+        let rows = known.and_then(|id| self.flows.get_mut(&id)).map(|flow| &mut flow.rows);
+        let position = rows
+            .as_ref()
+            .and_then(|rows| rows.iter().position(|row| row.source == source && row.incarnation == edge.incarnation));
+        let tombstone = rows.as_ref().is_some_and(|rows| {
+            rows.iter().any(|row| row.source == source && row.incarnation == 0 && edge.incarnation <= row.through)
+        });
+        if tombstone {
+            self.refusals.tombstoned_rows += 1;
+            return None;
+        }
+        if position.is_none() && self.rows >= self.bounds.rows {
+            self.refusals.rows += 1;
+            return None;
+        }
+        let id = known.unwrap_or_else(|| self.insert_flow(key));
+        let flow = self.flows.get_mut(&id)?;
+        let totals = Totals::of(edge, offset);
+        let first_seen = time::from_wire(edge.first_seen_unix_ns).saturating_add(offset);
+        let mut change = Change::Touched;
+        match position {
+            Some(index) => {
+                let row = &mut flow.rows[index];
+                row.totals = row.totals.join(&totals);
+                row.own |= edge.own;
+                if row.guessed && !edge.guessed {
+                    row.guessed = false;
+                    change = Change::Reshaped;
+                }
+                row.first_seen = row.first_seen.min(first_seen);
+                if report.seq > row.stated {
+                    (row.stated, row.finished) = (report.seq, edge.r#final);
+                } else if report.seq == row.stated {
+                    row.finished |= edge.r#final;
+                }
+            }
+            None => {
+                change = Change::Reshaped;
+                self.rows += 1;
+                flow.rows.push(Row {
+                    source,
+                    incarnation: edge.incarnation,
+                    through: 0,
+                    stated: report.seq,
+                    finished: edge.r#final,
+                    guessed: edge.guessed,
+                    own: edge.own,
+                    first_seen,
+                    totals,
+                });
+            }
+        }
+        if edge.r#final
+            && let Some(epoch) = self.nodes[node as usize].epochs.get_mut(&report.epoch)
+        {
+            epoch.finished.push((report.seq, id));
+        }
+        self.settle_end(id, now);
+        self.mark_change(id, change);
+        Some((id, source, known.is_none()))
+    }
+
+    fn insert_flow(&mut self, key: FlowKey) -> FlowId {
+        let id = self.next_flow;
+        self.next_flow += 1;
+        self.by_key.insert(key, id);
+        self.flows.insert(id, Flow::new(key));
+        id
+    }
+
+    fn settle_end(&mut self, id: FlowId, now: Ns) {
+        let Some(flow) = self.flows.get_mut(&id) else { return };
+        let over = flow.rows.iter().all(Row::is_finished);
+        match (over, flow.ended) {
+            (true, None) => {
+                flow.ended = Some(now);
+                self.ended.insert((now, id));
+            }
+            (false, Some(at)) => {
+                flow.ended = None;
+                self.ended.remove(&(at, id));
+            }
+            _ => {}
+        }
+    }
+
+    /// The agent has the acknowledgement of everything up to `mark`: what was finished by then will never be spoken of again.
+    fn raise_mark(&mut self, node: NodeId, epoch: u64, mark: u64) {
+        let Some(state) = self.nodes[node as usize].epochs.get_mut(&epoch) else { return };
+        if mark <= state.mark {
+            return;
+        }
+        state.mark = mark;
+        let (due, rest) = std::mem::take(&mut state.finished).into_iter().partition(|(seq, _)| *seq <= mark);
+        state.finished = rest;
+        let due: Vec<(u64, FlowId)> = due;
+        for (_, id) in due {
+            if let Some(flow) = self.flows.get_mut(&id) {
+                let before = flow.rows.len();
+                fold(&mut flow.rows, |row| {
+                    (row.source.node == node && row.source.epoch == epoch && row.finished && row.stated <= mark)
+                        .then_some((row.source, row.incarnation))
+                });
+                self.rows -= before - flow.rows.len();
+            }
+        }
+    }
+
+    /// An epoch that ended long ago: its rows become one sum a side, and its late reports are refused from here on.
+    fn fold_epoch(&mut self, node: NodeId, epoch: u64, now: Ns) {
+        let mut over = Vec::new();
+        for (id, flow) in &mut self.flows {
+            if !flow.rows.iter().any(|row| row.source.node == node && row.source.epoch == epoch) {
+                continue;
+            }
+            let before = flow.rows.len();
+            fold(&mut flow.rows, |row| {
+                (row.source.node == node && row.source.epoch == epoch)
+                    .then_some((Source { epoch: 0, device: 0, ..row.source }, u64::MAX))
+            });
+            self.rows -= before - flow.rows.len();
+            over.push(*id);
+        }
+        for id in over {
+            self.settle_end(id, now);
+            self.mark_change(id, Change::Reshaped);
+        }
+        let node = &mut self.nodes[node as usize];
+        node.folded_through = node.folded_through.max(epoch);
+        if let Some(state) = node.epochs.remove(&epoch) {
+            node.folded_other = node.folded_other.plus(&state.other);
+            for (cause, count) in state.losses {
+                let sum = node.folded_losses.entry(cause).or_default();
+                *sum = sum.saturating_add(count);
+            }
+        }
+    }
+
+    /// What time alone changes: epochs fold, ended edges leave, nodes fall silent, rates sink. Call it twice a second.
+    pub fn refresh(&mut self, now: Ns) {
+        for id in 0..self.nodes.len() {
+            let node_id = id as NodeId;
+            let due = |ended: Option<Ns>| ended.is_some_and(|at| now.saturating_sub(at) >= EPOCH_FOLDS_AFTER);
+            let old: Vec<u64> =
+                self.nodes[id].epochs.iter().filter(|(_, state)| due(state.ended)).map(|(epoch, _)| *epoch).collect();
+            for epoch in old {
+                self.fold_epoch(node_id, epoch, now);
+            }
+            let node = &mut self.nodes[id];
+            node.forget_devices(now);
+            let state = node.state(now).0;
+            if node.told.replace(state) != Some(state) {
+                self.touch_node(node_id);
+            }
+        }
+        while let Some(&(at, id)) = self.ended.first() {
+            if now.saturating_sub(at) < self.bounds.retention {
+                break;
+            }
+            self.ended.pop_first();
+            self.remove(id);
+        }
+        self.active.retain(|_, touched| now.saturating_sub(*touched) < ACTIVE_FOR);
+        let active: Vec<FlowId> = self.active.keys().copied().collect();
+        for id in active {
+            self.evaluate(id, now);
+            self.mark_change(id, Change::Touched);
+        }
+    }
+
+    fn remove(&mut self, id: FlowId) {
+        if let Some(flow) = self.flows.remove(&id) {
+            self.by_key.remove(&flow.key);
+            self.rows -= flow.rows.len();
+            self.active.remove(&id);
+            self.mark_change(id, Change::Removed);
+        }
+    }
+
+    fn touch_node(&mut self, node: NodeId) {
+        let spoken_of = |flow: &Flow| flow.rows.iter().any(|row| row.source.node == node);
+        let ids: Vec<FlowId> = self.flows.iter().filter(|(_, flow)| spoken_of(flow)).map(|(id, _)| *id).collect();
+        for id in ids {
+            self.mark_change(id, Change::Touched);
+        }
+    }
+
+    fn mark_change(&mut self, id: FlowId, change: Change) {
+        self.changes.entry(id).and_modify(|known| *known = (*known).max(change)).or_insert(change);
+    }
+
+    /// What changed since the last call.
+    pub fn take_changes(&mut self) -> Vec<(FlowId, Change)> {
+        self.changes.drain().collect()
+    }
+
+    /// Something changed since the last call of [`Merge::take_changes`].
+    #[must_use]
+    pub fn has_changes(&self) -> bool {
+        !self.changes.is_empty()
+    }
+
+    /// An edge.
+    #[must_use]
+    pub fn flow(&self, id: FlowId) -> Option<&Flow> {
+        self.flows.get(&id)
+    }
+
+    /// The edge of these addresses.
+    #[must_use]
+    pub fn flow_by_key(&self, key: &FlowKey) -> Option<(FlowId, &Flow)> {
+        let id = *self.by_key.get(key)?;
+        Some((id, self.flows.get(&id)?))
+    }
+
+    /// All edges.
+    pub fn flows(&self) -> impl Iterator<Item = (FlowId, &Flow)> {
+        self.flows.iter().map(|(id, flow)| (*id, flow))
+    }
+
+    /// All nodes that ever reported.
+    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
+        self.nodes.iter()
+    }
+
+    /// A node.
+    #[must_use]
+    pub fn node(&self, id: NodeId) -> &Node {
+        &self.nodes[id as usize]
+    }
+
+    /// A node by name.
+    #[must_use]
+    pub fn node_named(&self, name: &str) -> Option<&Node> {
+        self.by_name.get(name).map(|id| &self.nodes[*id as usize])
+    }
+
+    /// How many rows there are.
+    #[must_use]
+    pub fn row_count(&self) -> usize {
+        self.rows
+    }
+
+    /// What found no room so far.
+    #[must_use]
+    pub fn refusals(&self) -> Refusals {
+        self.refusals
+    }
+}
+
+/// Folds the rows that `into` names a sum for into that sum, which remembers the highest incarnation in it.
+fn fold(rows: &mut Vec<Row>, into: impl Fn(&Row) -> Option<(Source, u64)>) {
+    let mut kept: Vec<Row> = Vec::with_capacity(rows.len());
+    let mut due = Vec::new();
+    for row in rows.drain(..) {
+        match into(&row) {
+            Some(target) if row.incarnation != 0 || target.0 != row.source => due.push((target, row)),
+            _ => kept.push(row),
+        }
+    }
+    for ((source, through), row) in due {
+        match kept.iter_mut().find(|kept| kept.source == source && kept.incarnation == 0) {
+            Some(sum) => {
+                sum.totals = sum.totals.plus(&row.totals);
+                sum.through = sum.through.max(through);
+                sum.guessed &= row.guessed;
+                sum.own |= row.own;
+                sum.first_seen = sum.first_seen.min(row.first_seen);
+            }
+            None => kept.push(Row { source, incarnation: 0, through, finished: true, ..row }),
+        }
+    }
+    *rows = kept;
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,103 @@
+//! Counters about the collector itself, for Prometheus. Labels come from fixed lists only.
+
+use prometheus_client::{
+    encoding::text::encode,
+    metrics::{counter::Counter, family::Family, gauge::Gauge},
+    registry::Registry,
+};
+
+/// One label, from a fixed list.
+pub type Label = [(&'static str, &'static str); 1];
+
+/// All of the collector's own numbers.
+#[derive(Debug)]
+#[expect(missing_docs, reason = "the help texts below and docs/api.md describe them")]
+pub struct Metrics {
+    registry: Registry,
+    pub reports: Counter,
+    pub report_bytes: Counter,
+    pub refused_reports: Family<Label, Counter>,
+    pub refused_rows: Family<Label, Gauge>,
+    pub nodes: Gauge,
+    pub edges: Gauge,
+    pub rows: Gauge,
+    pub clients: Family<Label, Gauge>,
+    pub refused_clients: Counter,
+    pub lagged_clients: Counter,
+    pub deltas: Family<Label, Counter>,
+    pub delta_bytes: Family<Label, Counter>,
+    pub names_read: Counter,
+    pub names_failed: Counter,
+    pub recorded_bytes: Counter,
+    pub unrecorded_reports: Counter,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        let mut metrics = Self {
+            registry: Registry::with_prefix("orrery_collector"),
+            reports: Counter::default(),
+            report_bytes: Counter::default(),
+            refused_reports: Family::default(),
+            refused_rows: Family::default(),
+            nodes: Gauge::default(),
+            edges: Gauge::default(),
+            rows: Gauge::default(),
+            clients: Family::default(),
+            refused_clients: Counter::default(),
+            lagged_clients: Counter::default(),
+            deltas: Family::default(),
+            delta_bytes: Family::default(),
+            names_read: Counter::default(),
+            names_failed: Counter::default(),
+            recorded_bytes: Counter::default(),
+            unrecorded_reports: Counter::default(),
+        };
+        metrics.register();
+        metrics
+    }
+}
+
+impl Metrics {
+    fn register(&mut self) {
+        let registry = &mut self.registry;
+        registry.register("ingest_reports", "Reports taken in", self.reports.clone());
+        registry.register("ingest_body_bytes", "Bytes of the reports taken in, compressed", self.report_bytes.clone());
+        registry.register("ingest_refused_reports", "Reports refused, by reason", self.refused_reports.clone());
+        registry.register("merge_refused", "Rows, nodes and devices that found no room", self.refused_rows.clone());
+        registry.register("merge_nodes", "Nodes that have reported", self.nodes.clone());
+        registry.register("merge_edges", "Edges by addresses", self.edges.clone());
+        registry.register("merge_rows", "Rows: edge side, device, incarnation", self.rows.clone());
+        registry.register("stream_clients", "Open streams, by view", self.clients.clone());
+        registry.register("stream_refused_clients", "Streams refused: too many", self.refused_clients.clone());
+        registry.register(
+            "stream_lagged_clients",
+            "Clients that were given a fresh snapshot",
+            self.lagged_clients.clone(),
+        );
+        registry.register("stream_deltas", "Deltas made, by view", self.deltas.clone());
+        registry.register("stream_delta_bytes", "Bytes of the deltas made, by view", self.delta_bytes.clone());
+        registry.register("names_read", "Readings of the pod list that succeeded", self.names_read.clone());
+        registry.register("names_failed", "Readings of the pod list that failed", self.names_failed.clone());
+        registry.register("record_bytes", "Bytes recorded", self.recorded_bytes.clone());
+        registry.register(
+            "record_skipped_reports",
+            "Reports not recorded: full or slow",
+            self.unrecorded_reports.clone(),
+        );
+    }
+
+    /// Counts a refused report.
+    pub fn refuse(&self, reason: &'static str) {
+        self.refused_reports.get_or_create(&[("reason", reason)]).inc();
+    }
+
+    /// The text Prometheus reads.
+    #[must_use]
+    pub fn text(&self) -> String {
+        let mut text = String::new();
+        // Writing to a String cannot fail.
+        let _ = encode(&mut text, &self.registry);
+        text
+    }
+}

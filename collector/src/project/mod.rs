@@ -1,0 +1,281 @@
+//! The merged state seen by pod, workload, namespace or node: which edges belong together, and their rows. Pure.
+//!
+//! Only what changed is projected again: an edge by addresses is a member of one group (one row of the view), or of two
+//! when an address changed hands; a change of it makes its groups dirty, and nothing else.
+
+mod row;
+mod vertex;
+
+use std::{
+    collections::{BTreeMap, HashMap, HashSet},
+    sync::Arc,
+};
+
+use self::vertex::VertexKey;
+use crate::{
+    graph::{Graph, Identity},
+    merge::{Change, FlowId, Merge, flow::Flow},
+    names::Names,
+    time::Ns,
+    view::{Delta, NamesRow, NodeRow, NodeState, Snapshot, View, ms},
+};
+
+/// How an edge by addresses belongs to a group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Member {
+    /// Its client is the group's server: it was guessed the wrong way round.
+    swapped: bool,
+    /// All its rows belong here; else only those whose ends resolve to the group's.
+    whole: bool,
+}
+
+/// All edges that are one row of the view.
+#[derive(Debug)]
+struct Group {
+    client: VertexKey,
+    server: VertexKey,
+    client_id: Arc<str>,
+    server_id: Arc<str>,
+    port: u16,
+    protocol: u8,
+    members: BTreeMap<FlowId, Member>,
+}
+
+/// One view of the merged state.
+#[derive(Debug)]
+pub struct Projection {
+    view: View,
+    graph: Graph,
+    groups: HashMap<Arc<str>, Group>,
+    groups_of: HashMap<FlowId, Vec<Arc<str>>>,
+    referenced: HashMap<Arc<str>, (VertexKey, usize)>,
+    dirty: HashSet<Arc<str>>,
+    vertices_dirty: bool,
+    names_revision: u64,
+}
+
+impl Projection {
+    /// A view of everything there is. Revisions go on from `revision`.
+    #[must_use]
+    pub fn new(view: View, revision: u64, merge: &Merge, names: &Names, names_row: &NamesRow) -> Self {
+        let mut projection = Self {
+            view,
+            graph: Graph::new(view, revision, names_row.clone()),
+            groups: HashMap::new(),
+            groups_of: HashMap::new(),
+            referenced: HashMap::new(),
+            dirty: HashSet::new(),
+            vertices_dirty: true,
+            names_revision: names.revision(),
+        };
+        for (id, flow) in merge.flows() {
+            projection.attach(id, flow, merge, names);
+        }
+        projection
+    }
+
+    /// Takes in what changed.
+    pub fn update(&mut self, changes: &[(FlowId, Change)], merge: &Merge, names: &Names) {
+        if self.names_revision != names.revision() {
+            self.names_revision = names.revision();
+            self.vertices_dirty = true;
+            for (id, flow) in merge.flows() {
+                self.reattach(id, flow, merge, names);
+            }
+        }
+        for &(id, change) in changes {
+            match (change, merge.flow(id)) {
+                (Change::Removed, _) | (_, None) => self.detach(id),
+                (Change::Reshaped, Some(flow)) => {
+                    self.reattach(id, flow, merge, names);
+                    // Which way round the opposite edge belongs may hang on this one.
+                    if let Some((twin, flow)) = merge.flow_by_key(&flow.key.swapped()) {
+                        self.reattach(twin, flow, merge, names);
+                    }
+                }
+                (Change::Touched, Some(_)) => {
+                    let groups = self.groups_of.get(&id);
+                    self.dirty.extend(groups.into_iter().flatten().cloned());
+                }
+            }
+        }
+    }
+
+    /// The step to the next revision, if anything changed.
+    pub fn step(
+        &mut self,
+        merge: &Merge,
+        names: &Names,
+        names_row: &NamesRow,
+        identity: &Identity,
+        now: Ns,
+    ) -> Option<Delta> {
+        for id in std::mem::take(&mut self.dirty) {
+            match self.groups.get(&id) {
+                Some(group) => self.graph.edges.upsert(row::edge_row(self.view, &id, group, merge, names, now)),
+                None => self.graph.edges.remove(&id),
+            }
+        }
+        if std::mem::take(&mut self.vertices_dirty) {
+            self.project_vertices(merge, names);
+        }
+        self.graph.set_names(names_row);
+        self.graph.step(identity, ms(now))
+    }
+
+    /// Puts the nodes' rows in.
+    pub fn set_nodes(&mut self, rows: &[NodeRow]) {
+        let gone: Vec<Arc<str>> = self
+            .graph
+            .nodes
+            .rows()
+            .filter(|old| !rows.iter().any(|row| row.name == old.name))
+            .map(|old| Arc::clone(&old.name))
+            .collect();
+        for name in gone {
+            self.graph.nodes.remove(&name);
+        }
+        for row in rows {
+            self.graph.nodes.upsert(row.clone());
+        }
+    }
+
+    /// The whole graph as of the last step.
+    #[must_use]
+    pub fn snapshot(&self, identity: &Identity, now: Ns) -> Snapshot {
+        self.graph.snapshot(identity, ms(now))
+    }
+
+    /// The revision of the last step.
+    #[must_use]
+    pub fn revision(&self) -> u64 {
+        self.graph.revision()
+    }
+
+    fn reattach(&mut self, id: FlowId, flow: &Flow, merge: &Merge, names: &Names) {
+        self.detach(id);
+        self.attach(id, flow, merge, names);
+    }
+
+    fn detach(&mut self, id: FlowId) {
+        for group_id in self.groups_of.remove(&id).unwrap_or_default() {
+            let Some(group) = self.groups.get_mut(&group_id) else { continue };
+            group.members.remove(&id);
+            self.dirty.insert(Arc::clone(&group_id));
+            if group.members.is_empty() {
+                let (client, server) = (Arc::clone(&group.client_id), Arc::clone(&group.server_id));
+                self.groups.remove(&group_id);
+                self.unreference(&client);
+                self.unreference(&server);
+            }
+        }
+    }
+
+    fn attach(&mut self, id: FlowId, flow: &Flow, merge: &Merge, names: &Names) {
+        let swapped = flow.guessed()
+            && merge.flow_by_key(&flow.key.swapped()).is_some_and(|(twin, flow)| twin != id && !flow.guessed());
+        let mut ends: Vec<(VertexKey, VertexKey)> = Vec::new();
+        for row in &flow.rows {
+            let pair = row::ends(self.view, flow, row.first_seen, swapped, names);
+            if !ends.contains(&pair) {
+                ends.push(pair);
+            }
+        }
+        let whole = ends.len() == 1;
+        let mut group_ids = Vec::with_capacity(ends.len());
+        for (client, server) in ends {
+            let group_id = self.group(client, server, flow.key.port, flow.key.protocol);
+            if let Some(group) = self.groups.get_mut(&group_id) {
+                group.members.insert(id, Member { swapped, whole });
+            }
+            self.dirty.insert(Arc::clone(&group_id));
+            group_ids.push(group_id);
+        }
+        self.groups_of.insert(id, group_ids);
+    }
+
+    fn group(&mut self, client: VertexKey, server: VertexKey, port: u16, protocol: u8) -> Arc<str> {
+        let (client_id, server_id) = (client.id(), server.id());
+        let id: Arc<str> = format!("{client_id}>{server_id}:{port}/{}", row::protocol_name(protocol)).into();
+        if !self.groups.contains_key(&id) {
+            self.reference(&client, &client_id);
+            self.reference(&server, &server_id);
+            let group = Group { client, server, client_id, server_id, port, protocol, members: BTreeMap::new() };
+            self.groups.insert(Arc::clone(&id), group);
+        }
+        id
+    }
+
+    fn reference(&mut self, key: &VertexKey, id: &Arc<str>) {
+        match self.referenced.get_mut(id) {
+            Some((_, count)) => *count += 1,
+            None => {
+                self.referenced.insert(Arc::clone(id), (key.clone(), 1));
+                self.vertices_dirty = true;
+            }
+        }
+    }
+
+    fn unreference(&mut self, id: &Arc<str>) {
+        if let Some((_, count)) = self.referenced.get_mut(id) {
+            *count -= 1;
+            if *count == 0 {
+                self.referenced.remove(id);
+                self.vertices_dirty = true;
+            }
+        }
+    }
+
+    fn project_vertices(&mut self, merge: &Merge, names: &Names) {
+        let referenced = self.referenced.values().map(|(key, _)| key);
+        let wanted = vertex::vertices(self.view, referenced, merge, names);
+        let gone: Vec<Arc<str>> = self
+            .graph
+            .vertices
+            .rows()
+            .filter(|row| !wanted.contains_key(&row.id))
+            .map(|row| Arc::clone(&row.id))
+            .collect();
+        for id in gone {
+            self.graph.vertices.remove(&id);
+        }
+        for row in wanted.into_values() {
+            self.graph.vertices.upsert(row);
+        }
+    }
+}
+
+/// The rows of all nodes: those that report, and those of the pod list that never did.
+#[must_use]
+pub fn node_rows(merge: &Merge, names: &Names, now: Ns) -> Vec<NodeRow> {
+    let mut rows: Vec<NodeRow> = merge.nodes().map(|node| row::node_row(node, now)).collect();
+    for node in names.nodes().filter(|node| merge.node_named(&node.name).is_none()) {
+        rows.push(NodeRow {
+            name: Arc::clone(&node.name),
+            state: NodeState::Lost,
+            why: Some("no agent has reported".to_owned()),
+            last_report_ms: None,
+            tick_ms: None,
+            clock_offset_ms: None,
+            clock_error_ms: None,
+            agent_version: None,
+            epoch_ms: None,
+            tier: "none".to_owned(),
+            devices: 0,
+            blind_spots: Vec::new(),
+            refused_hooks: Vec::new(),
+            seen_skbs: 0,
+            unseen_skbs: 0,
+            unaccounted_skbs: 0,
+            other_skbs: 0,
+            losses: Vec::new(),
+        });
+    }
+    rows.sort_by(|a, b| a.name.cmp(&b.name));
+    rows
+}
+
+pub use row::device_rows;
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,184 @@
+//! Vertices of a view: whose they are, and their rows.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    net::IpAddr,
+    sync::Arc,
+};
+
+use crate::{
+    merge::Merge,
+    names::{Names, Owner, Pod},
+    view::{Phase, VertexRow, View, ms},
+};
+
+/// What a vertex stands for.
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub(super) enum VertexKey {
+    Pod(Arc<str>),
+    Service(Arc<str>),
+    Workload { namespace: Arc<str>, kind: Arc<str>, name: Arc<str> },
+    Namespace(Arc<str>),
+    Node(Arc<str>),
+    External(IpAddr),
+}
+
+impl VertexKey {
+    /// The vertex that `owner` is part of in `view`.
+    pub(super) fn of(view: View, owner: &Owner, names: &Names) -> Self {
+        match owner {
+            Owner::Pod(key) => match names.pod(key) {
+                Some(pod) => Self::of_pod(view, key, pod),
+                None => Self::Pod(Arc::clone(key)),
+            },
+            Owner::Service(key) => match (view, names.service(key)) {
+                (View::Namespace, Some(service)) => Self::Namespace(Arc::clone(&service.namespace)),
+                _ => Self::Service(Arc::clone(key)),
+            },
+            Owner::Node(name) => Self::Node(Arc::clone(name)),
+            Owner::External(address) => Self::External(*address),
+        }
+    }
+
+    fn of_pod(view: View, key: &Arc<str>, pod: &Pod) -> Self {
+        match view {
+            View::Pod => Self::Pod(Arc::clone(key)),
+            View::Workload => {
+                let (kind, name) = match (&pod.workload_kind, &pod.workload) {
+                    (Some(kind), Some(name)) => (Arc::clone(kind), Arc::clone(name)),
+                    _ => ("Pod".into(), Arc::clone(&pod.name)),
+                };
+                Self::Workload { namespace: Arc::clone(&pod.namespace), kind, name }
+            }
+            View::Namespace => Self::Namespace(Arc::clone(&pod.namespace)),
+            View::Node => Self::Node(pod.node.clone().unwrap_or_else(|| "unscheduled".into())),
+        }
+    }
+
+    /// The vertex's id: stable, and unique in its view.
+    pub(super) fn id(&self) -> Arc<str> {
+        match self {
+            Self::Pod(key) => format!("pod:{key}").into(),
+            Self::Service(key) => format!("service:{key}").into(),
+            Self::Workload { namespace, kind, name } => format!("workload:{namespace}/{kind}/{name}").into(),
+            Self::Namespace(name) => format!("namespace:{name}").into(),
+            Self::Node(name) => format!("node:{name}").into(),
+            Self::External(address) => format!("external:{address}").into(),
+        }
+    }
+}
+
+/// All vertices of a view: what the names list, and what edges lead to.
+pub(super) fn vertices<'a>(
+    view: View,
+    referenced: impl Iterator<Item = &'a VertexKey>,
+    merge: &Merge,
+    names: &Names,
+) -> BTreeMap<Arc<str>, VertexRow> {
+    let mut pods: HashMap<VertexKey, Vec<&Pod>> = HashMap::new();
+    for (key, pod) in names.pods() {
+        pods.entry(VertexKey::of_pod(view, key, pod)).or_default().push(pod);
+    }
+    let mut rows = BTreeMap::new();
+    let mut add = |key: &VertexKey| {
+        let id = key.id();
+        let members = pods.get(key).map_or(&[][..], Vec::as_slice);
+        let row = row(key, Arc::clone(&id), members, names);
+        rows.insert(id, row);
+    };
+    pods.keys().for_each(&mut add);
+    referenced.for_each(&mut add);
+    if view == View::Node {
+        names.nodes().for_each(|node| add(&VertexKey::Node(Arc::clone(&node.name))));
+        merge.nodes().for_each(|node| add(&VertexKey::Node(Arc::clone(&node.name))));
+    }
+    rows
+}
+
+fn row(key: &VertexKey, id: Arc<str>, members: &[&Pod], names: &Names) -> VertexRow {
+    let blank = VertexRow {
+        id,
+        kind: String::new(),
+        name: String::new(),
+        namespace: None,
+        workload: None,
+        workload_kind: None,
+        node: None,
+        addresses: Vec::new(),
+        phase: Phase::Unknown,
+        ready: true,
+        host_network: false,
+        created_ms: None,
+    };
+    let text = |value: &Arc<str>| value.to_string();
+    // Of many pods: the worst phase, and ready only if all are.
+    let of_members = |row: VertexRow| VertexRow {
+        phase: members.iter().map(|pod| pod.phase).max().unwrap_or(Phase::Unknown),
+        ready: members.iter().all(|pod| pod.ready),
+        created_ms: members.iter().filter_map(|pod| pod.created).min().map(ms),
+        ..row
+    };
+    match key {
+        VertexKey::Pod(pod_key) => match names.pod(pod_key) {
+            Some(pod) => VertexRow {
+                kind: "pod".to_owned(),
+                name: text(&pod.name),
+                namespace: Some(text(&pod.namespace)),
+                workload: pod.workload.as_ref().map(text),
+                workload_kind: pod.workload_kind.as_ref().map(text),
+                node: pod.node.as_ref().map(text),
+                addresses: pod.addresses.iter().map(IpAddr::to_string).collect(),
+                phase: pod.phase,
+                ready: pod.ready,
+                host_network: pod.host_network,
+                created_ms: pod.created.map(ms),
+                ..blank
+            },
+            None => VertexRow { kind: "pod".to_owned(), name: text(pod_key), phase: Phase::Gone, ..blank },
+        },
+        VertexKey::Service(service_key) => {
+            let service = names.service(service_key);
+            VertexRow {
+                kind: "service".to_owned(),
+                name: service.map_or_else(|| text(service_key), |service| text(&service.name)),
+                namespace: service.map(|service| text(&service.namespace)),
+                addresses: service
+                    .map_or_else(Vec::new, |service| service.addresses.iter().map(IpAddr::to_string).collect()),
+                created_ms: service.and_then(|service| service.created).map(ms),
+                ..blank
+            }
+        }
+        VertexKey::Workload { namespace, kind, name } => of_members(VertexRow {
+            kind: "workload".to_owned(),
+            name: text(name),
+            namespace: Some(text(namespace)),
+            workload: Some(text(name)),
+            workload_kind: Some(text(kind)),
+            ..blank
+        }),
+        VertexKey::Namespace(name) => of_members(VertexRow {
+            kind: "namespace".to_owned(),
+            name: text(name),
+            namespace: Some(text(name)),
+            ..blank
+        }),
+        VertexKey::Node(name) => {
+            let node = names.node(name);
+            VertexRow {
+                kind: "node".to_owned(),
+                name: text(name),
+                node: Some(text(name)),
+                addresses: node.map_or_else(Vec::new, |node| node.addresses.iter().map(IpAddr::to_string).collect()),
+                ready: node.is_none_or(|node| node.ready),
+                created_ms: node.and_then(|node| node.created).map(ms),
+                ..blank
+            }
+        }
+        VertexKey::External(address) => VertexRow {
+            kind: "external".to_owned(),
+            name: address.to_string(),
+            addresses: vec![address.to_string()],
+            ..blank
+        },
+    }
+}
