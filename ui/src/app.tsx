@@ -1,6 +1,6 @@
 /** The page's frame, wide and narrow. */
 import { useEffect } from 'preact/hooks';
-import { MapIcon, MoreIcon, NodesIcon, TableIcon } from './icons';
+import { MapIcon as MapSign, MoreIcon, NodesIcon, TableIcon } from './icons';
 import { Legend } from './legend';
 import { MapView } from './map';
 import { Banners, EmptyMap } from './panels/banners';
@@ -12,7 +12,7 @@ import { EdgeTable, TableDrawer } from './table';
 import { CopyButton, ThemeButton, TopBar } from './topbar';
 
 const TABS = [
-  ['map', 'Map', MapIcon],
+  ['map', 'Map', MapSign],
   ['flows', 'Flows', TableIcon],
   ['nodes', 'Nodes', NodesIcon],
   ['more', 'More', MoreIcon],

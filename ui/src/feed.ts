@@ -60,7 +60,7 @@ export function startFeed(): void {
   document.addEventListener('visibilitychange', visible);
   visible();
   effect(() => {
-    document.documentElement.dataset['theme'] = store.theme.value;
+    document.documentElement.dataset.theme = store.theme.value;
   });
   store.keepAddress();
 }

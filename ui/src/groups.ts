@@ -11,6 +11,8 @@ export type Grouping = (typeof GROUPINGS)[number];
 export interface Member {
   readonly id: string;
   readonly home: string;
+  /** Of a workload that is made to be scaled. */
+  readonly elastic: boolean;
 }
 
 /** A tile's content. */
@@ -53,7 +55,11 @@ export function groupsOf(graph: Graph, grouping: Grouping): Group[] {
       group = { id, label, members: [] };
       found.set(id, group);
     }
-    group.members.push({ id: vertex.id, home: workloadKey(vertex) ?? vertex.kind });
+    group.members.push({
+      id: vertex.id,
+      home: workloadKey(vertex) ?? vertex.kind,
+      elastic: vertex.workloadKind === 'Deployment',
+    });
   }
   const rank = (id: string) => (id.startsWith('~') ? 1 : 0);
   return [...found.values()].sort(

@@ -17,8 +17,13 @@ export interface Density {
   readonly padding: number;
   /** From this zoom on, links end at pods instead of tiles. */
   readonly podZoom: number;
-  /** Free slots a tile has at least. */
+  /** Names stand beside the squares, not below. */
+  readonly beside: boolean;
+  /** Tiles grow into the gaps a first layout leaves, so that few of them fill the view. */
+  readonly fill: boolean;
+  /** Free slots a tile has at least, and one whose workloads are made to be scaled. */
   readonly spare: number;
+  readonly elastic: number;
   readonly limit: number;
 }
 
@@ -27,14 +32,17 @@ const ROOMY: Density = {
   cellWidth: 132,
   cellHeight: 26,
   pod: 11,
-  header: 36,
+  header: 24,
   padding: 14,
   podZoom: 0,
+  beside: true,
+  fill: true,
   spare: 2,
+  elastic: 6,
   limit: 90,
 };
-/** The same for a phone's width: less room for names. */
-const SLIM: Density = { ...ROOMY, cellWidth: 84, cellHeight: 24, header: 30, padding: 10 };
+/** The same for a phone's width: no room for names, so none is kept. */
+const SLIM: Density = { ...ROOMY, cellWidth: 24, cellHeight: 24, header: 26, padding: 12, beside: false };
 const MEDIUM: Density = {
   name: 'medium',
   cellWidth: 19,
@@ -43,7 +51,10 @@ const MEDIUM: Density = {
   header: 28,
   padding: 10,
   podZoom: 1.7,
+  beside: false,
+  fill: false,
   spare: 6,
+  elastic: 6,
   limit: 700,
 };
 const DENSE: Density = {
@@ -54,7 +65,10 @@ const DENSE: Density = {
   header: 22,
   padding: 8,
   podZoom: 2.6,
+  beside: false,
+  fill: false,
   spare: 6,
+  elastic: 6,
   limit: Number.POSITIVE_INFINITY,
 };
 /** Views narrower than this take the slim form. */
@@ -170,7 +184,7 @@ export function podCentre(layout: Layout, cell: Rect): { x: number; y: number } 
   const { density } = layout;
   return {
     x: cell.x + density.pod / 2,
-    y: cell.y + (density.name === 'roomy' ? cell.height / 2 : density.pod / 2),
+    y: cell.y + (density.beside ? cell.height / 2 : density.pod / 2),
   };
 }
 
@@ -191,12 +205,12 @@ function gridHeight(density: Density, rows: number): number {
 }
 
 function gridWidth(density: Density, across: number): number {
-  const gutter = density.cellWidth - (density.name === 'roomy' ? density.cellWidth : density.pod);
+  const gutter = density.cellWidth - (density.beside ? density.cellWidth : density.pod);
   return Math.ceil((density.padding * 2 + across * density.cellWidth - gutter + GAP) / GRID_X);
 }
 
 /** Slots for a new tile: every workload's pods together, its spare places behind them, common ones at the end. */
-function seat(members: readonly Member[], spare: number): Slot[] {
+function seat(members: readonly Member[], density: Density): Slot[] {
   const homes = new Map<string, string[]>();
   for (const member of members) {
     const pods = homes.get(member.home);
@@ -204,6 +218,7 @@ function seat(members: readonly Member[], spare: number): Slot[] {
     else pods.push(member.id);
   }
   const slots: Slot[] = [];
+  const spare = members.some((member) => member.elastic) ? density.elastic : density.spare;
   const wanted = members.length + Math.max(spare, Math.ceil(members.length * HEADROOM));
   for (const home of [...homes.keys()].sort()) {
     const pods = (homes.get(home) ?? []).sort();
@@ -246,7 +261,7 @@ function reseat(slots: readonly Slot[], members: readonly Member[]): readonly Sl
 
 /** A new tile, not yet placed, as near to a pleasant shape as its slots allow. */
 function shape(group: Group, density: Density): TilePlace {
-  const slots = seat(group.members, density.spare);
+  const slots = seat(group.members, density);
   let best = { across: 1, width: 1, height: 1, cost: Number.POSITIVE_INFINITY };
   for (let across = 1; across <= Math.min(slots.length, 64); across++) {
     const width = gridWidth(density, across);
@@ -274,7 +289,7 @@ function shape(group: Group, density: Density): TilePlace {
 
 /** Names get what room a tile has; bare squares stay together. */
 function pitchOf(density: Density, width: number, across: number): number {
-  if (density.name !== 'roomy') return density.cellWidth;
+  if (!density.beside) return density.cellWidth;
   return Math.floor((width * GRID_X - GAP - density.padding * 2) / across);
 }
 
@@ -290,7 +305,21 @@ function fresh(groups: readonly Group[], density: Density, aspect: number): Layo
     const scale = Math.min(aspect / Math.max(box.width, 1), 1 / Math.max(box.height, 1));
     if (best === null || scale > best.scale * 1.001) best = { layout, scale };
   }
-  return best?.layout ?? { density, columns: 1, tiles: new Map() };
+  return best === null ? { density, columns: 1, tiles: new Map() } : filled(best.layout, aspect);
+}
+
+/** Makes a roomy picture a little higher where the view is: whole rows, so that tiles still meet. */
+function filled(layout: Layout, aspect: number): Layout {
+  const box = bounds(layout);
+  const factor = Math.min(box.width / aspect / Math.max(box.height, 1), 1.4);
+  if (!layout.density.fill || factor <= 1) return layout;
+  const tiles = new Map<string, TilePlace>();
+  for (const [id, tile] of layout.tiles) {
+    const row = Math.round(tile.row * factor);
+    const height = Math.round((tile.row + tile.height) * factor) - row;
+    tiles.set(id, spreadOut({ ...tile, row, height }, layout.density));
+  }
+  return { ...layout, tiles };
 }
 
 function skyline(shapes: readonly TilePlace[], columns: number): Map<string, TilePlace> {
@@ -318,7 +347,7 @@ function stretch(
   columns: number,
   density: Density,
 ): ReadonlyMap<string, TilePlace> {
-  if (density.name !== 'roomy') return tiles;
+  if (!density.fill) return tiles;
   const bottom = [...tiles.values()].reduce((most, tile) => Math.max(most, tile.row + tile.height), 0);
   const full = new Map(tiles);
   for (const id of tiles.keys()) {

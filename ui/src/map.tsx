@@ -179,16 +179,9 @@ export function MapView() {
     <div class="map" data-testid="map" data-focus-path={focusPath()}>
       {/* biome-ignore lint/a11y/noNoninteractiveTabindex: keys move the camera */}
       {/* biome-ignore lint/a11y/useSemanticElements: not a set of form fields */}
-      <div
-        ref={area}
-        class="canvas-area"
-        tabIndex={0}
-        role="group"
-        aria-label={MAP_LABEL}
-        data-testid="map-area"
-      >
-        <canvas ref={base} aria-hidden="true" />
-        <canvas ref={top} aria-hidden="true" />
+      <div ref={area} class="canvas-area" role="group" aria-label={MAP_LABEL} data-testid="map-area">
+        <canvas ref={base} />
+        <canvas ref={top} />
       </div>
       {tip.value !== null && (
         <div
@@ -200,25 +193,31 @@ export function MapView() {
           <span>{tip.value.more}</span>
         </div>
       )}
-      <div class="zoom">
-        <button type="button" aria-label="Zoom in" onClick={() => zoomBy(1.35)}>
-          <PlusIcon />
-        </button>
-        <button type="button" aria-label="Zoom out" onClick={() => zoomBy(1 / 1.35)}>
-          <MinusIcon />
-        </button>
-        {store.cameraTaken.value && (
-          <button
-            type="button"
-            data-testid="fit"
-            aria-label="Fit the map"
-            title="Fit the map"
-            onClick={giveBack}
-          >
-            <FitIcon />
-          </button>
-        )}
-      </div>
+      {(!store.narrow.value || store.cameraTaken.value) && (
+        <div class="zoom">
+          {!store.narrow.value && (
+            <>
+              <button type="button" aria-label="Zoom in" onClick={() => zoomBy(1.35)}>
+                <PlusIcon />
+              </button>
+              <button type="button" aria-label="Zoom out" onClick={() => zoomBy(1 / 1.35)}>
+                <MinusIcon />
+              </button>
+            </>
+          )}
+          {store.cameraTaken.value && (
+            <button
+              type="button"
+              data-testid="fit"
+              aria-label="Fit the map"
+              title="Fit the map"
+              onClick={giveBack}
+            >
+              <FitIcon />
+            </button>
+          )}
+        </div>
+      )}
       {!store.narrow.value && <Legend />}
     </div>
   );

@@ -69,6 +69,10 @@ export function paintBase(ctx: Context, scene: Scene, drawn: readonly Drawn[], v
   for (const tile of scene.tiles) paintTitle(ctx, tile, scene, view);
   for (const one of drawn) if (one.link.loss > 0 && !one.link.focus) paintLink(ctx, one, view);
   for (const one of drawn) if (one.link.focus) paintLink(ctx, one, view);
+}
+
+/** Paints the marks that lie above the particles: where packets are lost, which workload changed its size. */
+export function paintMarks(ctx: Context, scene: Scene, drawn: readonly Drawn[], view: View): void {
   for (const one of drawn) if (one.link.loss > 0) paintLoss(ctx, one, view);
   paintPills(ctx, scene, view);
 }
@@ -112,7 +116,7 @@ function paintTitle(ctx: Context, tile: SceneTile, scene: Scene, view: View): vo
   const box = screen(tile, view);
   if (box.width < 26 || box.x > view.size.width || box.y > view.size.height) return;
   if (box.x + box.width < 0 || box.y + box.height < 0) return;
-  const big = scene.density.name === 'roomy' && camera.zoom > 0.7;
+  const big = scene.density.fill && camera.zoom > 0.7;
   const size = big ? 13 : box.width > 60 ? 11 : 10;
   const middle = box.y + Math.max(Math.min((scene.density.header * camera.zoom) / 2, 17), 8);
   const inset = Math.min(scene.density.padding * Math.min(camera.zoom, 1), 12);
@@ -220,7 +224,7 @@ function paintPods(ctx: Context, scene: Scene, view: View): void {
 
 function paintNames(ctx: Context, scene: Scene, { camera, size, palette }: View, half: number): void {
   const { pods, density } = scene;
-  const beside = density.name === 'roomy';
+  const { beside } = density;
   const cell = density.cellWidth * camera.zoom;
   const font = beside ? Math.max(10, Math.min(11 * camera.zoom, 12.5)) : 10;
   ctx.font = `500 ${font}px ${FONT}`;

@@ -3,7 +3,7 @@
  * the same messages.
  */
 import type { Camera, Size } from './camera';
-import { type Drawn, type Palette, paintBase, project } from './paint';
+import { type Drawn, type Palette, paintBase, paintMarks, project } from './paint';
 import { Particles } from './particles';
 import type { Context } from './pen';
 import type { Scene } from './scene';
@@ -139,6 +139,7 @@ export class Painter {
     this.top.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
     this.top.clearRect(0, 0, this.size.width, this.size.height);
     this.particles.paint(this.top, this.drawn, palette);
+    paintMarks(this.top, scene, this.drawn, view);
     if (this.moving && (!this.reduced || this.blit)) this.request();
   }
 

@@ -65,8 +65,8 @@ export function pill(
 }
 
 function cut(ctx: Context, text: string, room: number): string {
-  if (room < 14) return '';
   if (ctx.measureText(text).width <= room) return text;
+  if (room < 14) return '';
   let low = 0;
   let high = text.length;
   while (low < high) {

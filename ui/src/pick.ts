@@ -13,7 +13,7 @@ export type Hit =
 export function hit(scene: Scene, camera: Camera, x: number, y: number, reach: number): Hit | null {
   const at = toWorld(camera, x, y);
   const { pods, density } = scene;
-  const beside = density.name === 'roomy' ? density.cellWidth - density.pod : 0;
+  const beside = density.beside ? density.cellWidth - density.pod : 0;
   const slack = Math.max(density.pod / 2 + 1, reach / 2 / camera.zoom);
   for (let i = 0; i < pods.x.length; i++) {
     const dx = at.x - (pods.x[i] ?? 0);

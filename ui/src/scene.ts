@@ -116,7 +116,7 @@ export function compose(input: SceneInput): Scene {
       const cell = slotRect(layout, tile, index);
       if (slot.pod === null) {
         const { x, y } = podCentre(layout, cell);
-        if (layout.density.name === 'roomy') sockets.push(x, y);
+        if (layout.density.fill) sockets.push(x, y);
         return;
       }
       places.set(slot.pod, { ...podCentre(layout, cell), cell, group: tile.id });
@@ -235,8 +235,12 @@ function squares(
 
 function podLabel(vertex: Vertex, grouping: Grouping): string {
   if (vertex.kind !== 'pod') return vertex.name;
-  if (grouping === 'workload' && vertex.workload !== null && vertex.name.startsWith(`${vertex.workload}-`))
-    return vertex.name.slice(vertex.workload.length + 1);
+  const { name, workload } = vertex;
+  // Under a tile that says the workload, only what comes after it; but a bare ordinal says nothing.
+  if (grouping === 'workload' && workload !== null && name.startsWith(`${workload}-`)) {
+    const rest = name.slice(workload.length + 1);
+    return rest.length > 3 ? rest : name;
+  }
   return shortName(vertex);
 }
 
@@ -313,7 +317,7 @@ function drawLinks(
       return place === undefined ? undefined : tileRect(place);
     },
     (id) => places.get(id),
-    layout.density.pod * 0.75,
+    layout.density.pod * 0.35,
   );
   // Many lines stay calm by being fainter, each.
   const crowd = Math.min(1, Math.max(0.4, 250 / Math.max(shown.length, 1)));
@@ -356,7 +360,7 @@ function focusLink(edge: Edge, places: ReadonlyMap<string, Place>, density: Dens
   const to = places.get(edge.server);
   if (from === undefined || to === undefined) return [];
   const distance = Math.hypot(to.x - from.x, to.y - from.y) || 1;
-  const trim = (density.pod * 0.75) / distance;
+  const trim = (density.pod * 0.35) / distance;
   const dx = (to.x - from.x) * trim;
   const dy = (to.y - from.y) * trim;
   const loss = isLossy(edge) ? lossRatio(edge) : 0;

@@ -167,7 +167,7 @@ export function EdgeTable() {
         <caption class="hidden">Links of the cluster, {count(ids.length)} in all</caption>
         <Head sort={sort.value} onSort={onSort} />
         <tbody>
-          {first > 0 && <tr aria-hidden="true" class="filler" style={{ height: `${first * rowHeight}px` }} />}
+          {first > 0 && <tr class="filler" style={{ height: `${first * rowHeight}px` }} />}
           {ids.slice(first, end).map((id, index) => {
             const edge = graph.edges.get(id);
             if (edge === undefined) return null;
@@ -182,7 +182,7 @@ export function EdgeTable() {
             );
           })}
           {end < ids.length && (
-            <tr aria-hidden="true" class="filler" style={{ height: `${(ids.length - end) * rowHeight}px` }} />
+            <tr class="filler" style={{ height: `${(ids.length - end) * rowHeight}px` }} />
           )}
         </tbody>
       </table>

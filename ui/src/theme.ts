@@ -5,7 +5,7 @@ import type { Theme } from './store';
 /** Reads the palette of a theme; the theme is set on the page first. */
 export function readPalette(theme: Theme): Palette {
   const root = document.documentElement;
-  root.dataset['theme'] = theme;
+  root.dataset.theme = theme;
   const style = getComputedStyle(root);
   const colour = (name: string) => style.getPropertyValue(`--${name}`).trim();
   return {

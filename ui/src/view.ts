@@ -271,8 +271,8 @@ function side(value: unknown, path: string): Side | null {
   return {
     nodes: list(of, 'nodes', path, string),
     stale: flag(of, 'stale', path),
-    forward: amount(of['forward'], `${path}.forward`),
-    reverse: amount(of['reverse'], `${path}.reverse`),
+    forward: amount(of.forward, `${path}.forward`),
+    reverse: amount(of.reverse, `${path}.reverse`),
     opened: number(of, 'opened', path),
     established: number(of, 'established', path),
     closed: number(of, 'closed', path),
@@ -283,8 +283,8 @@ function side(value: unknown, path: string): Side | null {
 
 function edge(value: unknown, path: string): Edge {
   const of = fields(value, path);
-  const rate = fields(of['rate'], `${path}.rate`);
-  const loss = fields(of['loss'], `${path}.loss`);
+  const rate = fields(of.rate, `${path}.rate`);
+  const loss = fields(of.loss, `${path}.loss`);
   return {
     id: text(of, 'id', path),
     client: text(of, 'client', path),
@@ -296,8 +296,8 @@ function edge(value: unknown, path: string): Edge {
     state: text(of, 'state', path),
     firstSeenMs: number(of, 'first_seen_ms', path),
     lastSeenMs: number(of, 'last_seen_ms', path),
-    clientSide: side(of['client_side'], `${path}.client_side`),
-    serverSide: side(of['server_side'], `${path}.server_side`),
+    clientSide: side(of.client_side, `${path}.client_side`),
+    serverSide: side(of.server_side, `${path}.server_side`),
     rate: {
       forwardSkbs: number(rate, 'forward_skbs', `${path}.rate`),
       reverseSkbs: number(rate, 'reverse_skbs', `${path}.rate`),
@@ -330,7 +330,7 @@ export function decodeSnapshot(value: unknown): Snapshot {
     timeMs: number(of, 'time_ms', 'snapshot'),
     sinceMs: maybeNumber(of, 'since_ms', 'snapshot'),
     cluster: maybeText(of, 'cluster', 'snapshot') ?? '',
-    names: names(of['names'], 'snapshot.names'),
+    names: names(of.names, 'snapshot.names'),
     nodes: list(of, 'nodes', 'snapshot', node),
     vertices: list(of, 'vertices', 'snapshot', vertex),
     edges: list(of, 'edges', 'snapshot', edge),
@@ -345,7 +345,7 @@ export function decodeDelta(value: unknown): Delta {
     revision: number(of, 'revision', 'delta'),
     base: number(of, 'base', 'delta'),
     timeMs: number(of, 'time_ms', 'delta'),
-    names: names(of['names'], 'delta.names'),
+    names: names(of.names, 'delta.names'),
     nodes: change(of, 'nodes', node),
     vertices: change(of, 'vertices', vertex),
     edges: change(of, 'edges', edge),

@@ -18,7 +18,11 @@ self.onmessage = (event: MessageEvent<Start | Order>) => {
   // The page's fonts are not the worker's.
   const fonts = (self as unknown as { fonts?: FontFaceSet }).fonts;
   if (fonts !== undefined) {
-    const face = new FontFace('Inter', `url(${message.font})`, { weight: '100 900' });
+    const face = new FontFace('Inter', `url(${message.font})`, {
+      weight: '100 900',
+      // Contextual forms would show the x in 3x3 as a times sign; names are shown as they are.
+      featureSettings: '"calt" 0',
+    });
     fonts.add(face);
     // Text drawn before the font is there would keep its stand-in: the first picture waits a little for it.
     const ready = () => {

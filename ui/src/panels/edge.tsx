@@ -1,7 +1,7 @@
 /** One link: what each side saw, and what was lost between them. */
 import { bytes, callName, clock, count, percent, rate, service } from '../format';
 import type { Graph } from '../graph';
-import { isLossy, lossRatio, lostPackets } from '../health';
+import { isLossy, lossRatio } from '../health';
 import { ArrowIcon, LossIcon } from '../icons';
 import * as store from '../store';
 import type { Amount, Edge, Side } from '../view';
@@ -152,7 +152,7 @@ export function EdgePanel({ edge, graph }: { edge: Edge; graph: Graph }) {
           lossy || measured
             ? {
                 value: percent(lossRatio(edge)),
-                label: lossy ? `lost, ${count(lostPackets(edge))}` : 'lost between',
+                label: 'lost between',
                 testid: 'edge-loss',
                 ...(lossy ? { tone: 'bad' as const } : {}),
               }

@@ -76,12 +76,7 @@ export function Panel() {
   const selection = store.selection.value;
   return (
     // biome-ignore lint/a11y/noNoninteractiveTabindex: a scrolling region must be reachable by keys
-    <aside
-      class={store.narrow.value ? 'sheet' : 'panel'}
-      aria-label="Details"
-      data-testid="panel"
-      tabIndex={0}
-    >
+    <aside class={store.narrow.value ? 'sheet' : 'panel'} aria-label="Details" data-testid="panel">
       {store.narrow.value && <i class="grip" />}
       {selection !== null && (
         <button
