@@ -16,7 +16,7 @@ use aya_build::{Package, Toolchain};
 const TARGET: &str = "bpfel-unknown-none";
 const OBJECT: &str = "agent-ebpf-programs";
 /// The crates that need unstable features; naming them keeps a toolchain's prebuilt `core` in use.
-const UNSTABLE_CRATES: &str = "aya_ebpf,agent_ebpf_programs";
+const UNSTABLE_CRATES: &str = "aya_ebpf,agent_ebpf_programs,sabotage_skip,sabotage_double,sabotage_sides";
 
 /// What a toolchain can take `core` for BPF from.
 #[derive(Clone, Copy)]
@@ -56,7 +56,9 @@ fn main() -> Result<()> {
         unsafe { env::set_var("RUSTC_BOOTSTRAP", value) }
     }
     let root_dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../agent-ebpf");
-    let package = Package { name: "agent-ebpf", root_dir, ..Package::default() };
+    // Objects that are wrong on purpose, for the tests; a release has none.
+    let features: &[&str] = if env::var("PROFILE").is_ok_and(|profile| profile == "debug") { &["sabotage"] } else { &[] };
+    let package = Package { name: "agent-ebpf", root_dir, features, ..Package::default() };
     aya_build::build_ebpf([package], Toolchain::Custom(toolchain))
 }
 

@@ -6,5 +6,9 @@
 #[cfg(target_arch = "bpf")]
 mod bpf;
 
+/// Whether this object is wrong on purpose, and how.
+#[cfg(target_arch = "bpf")]
+const SABOTAGE: bpf::Sabotage = bpf::Sabotage::None;
+
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}

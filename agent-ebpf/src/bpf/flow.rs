@@ -8,7 +8,9 @@ use agent_ebpf::{
 };
 
 use super::{
+    Sabotage,
     events::{self, What},
+    now_and_then,
     tc::Packet,
 };
 
@@ -27,8 +29,7 @@ pub(super) unsafe fn add(totals: *mut FlowTotals, packet: &Packet) {
             add_32(&raw mut (*totals).icmp_errors, 1);
             return;
         }
-        #[cfg(feature = "sabotage-double")]
-        if packet.now_ns % 10_000 < 2 {
+        if crate::SABOTAGE == Sabotage::Double && now_and_then() {
             add_64(&raw mut (*totals).skbs, 1);
             add_64(&raw mut (*totals).payload_bytes, u64::from(parsed.payload_bytes));
         }

@@ -8,6 +8,28 @@ mod maps;
 mod skb;
 mod tc;
 
+/// Ways to be wrong on purpose; a constant of the object, so that the right one has no trace of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+#[allow(dead_code, reason = "each object is built with one of them")]
+pub(crate) enum Sabotage {
+    /// Right.
+    None,
+    /// One packet in 10,000 is not counted.
+    Skip,
+    /// One packet in 10,000 is counted twice.
+    Double,
+    /// What the pod sent counts as what it got.
+    Sides,
+}
+
+/// True for about one packet in 10,000.
+#[inline(always)]
+fn now_and_then() -> bool {
+    // SAFETY: no arguments, no memory.
+    let random = unsafe { aya_ebpf::helpers::bpf_get_prandom_u32() };
+    random % 10_000 == 0
+}
+
 #[panic_handler]
 fn panic(_info: &core::panic::PanicInfo<'_>) -> ! {
     loop {}

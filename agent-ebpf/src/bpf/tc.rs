@@ -12,9 +12,11 @@ use aya_ebpf::{
 };
 
 use super::{
+    Sabotage,
     events::{self, What},
     flow, fragments, loss,
     maps::{DEVICES, FLOWS, SCRATCH},
+    now_and_then,
     skb::{Copied, Head, Linear},
 };
 
@@ -103,13 +105,10 @@ fn count(ctx: &TcContext, direction: Direction) {
 /// Adds a packet to its flow; where the flow map is full, the packet goes through the ring.
 #[inline(always)]
 fn add(packet: &mut Packet, device: &mut DirectionTotals) {
-    #[cfg(feature = "sabotage-skip")]
-    if packet.now_ns % 10_000 < 2 {
-        return;
-    }
-    #[cfg(feature = "sabotage-sides")]
-    {
-        packet.parsed.key.direction ^= 1;
+    match crate::SABOTAGE {
+        Sabotage::Skip if now_and_then() => return,
+        Sabotage::Sides => packet.parsed.key.direction ^= 1,
+        _ => {}
     }
     let key = &packet.parsed.key;
     let entry = match FLOWS.get_ptr_mut(key) {

@@ -1,0 +1,104 @@
+//! What the agents report is what the generator sent, on both sides, to the packet and the byte.
+
+use std::time::Duration;
+
+use lab::{
+    AgentOptions, IcmpSend, Lab, LabSpec, Ledger, Offloads, Protocol, Reply, TcpSend, UdpSend, testing::lab_or_skip,
+    wait_for,
+};
+use wire::v1::Side;
+
+use crate::reports::Receiver;
+
+/// What differs between the ledger and what was reported, in words.
+fn differences(lab: &Lab, ledger: &Ledger, receiver: &Receiver) -> Vec<String> {
+    let mut found = Vec::new();
+    let pods = lab.pods();
+    let pod_of = |address| pods.iter().find(|pod| pod.v4() == address || pod.v6() == address).expect("a pod's address");
+    for (edge, sent) in ledger.iter() {
+        for side in [Side::Client, Side::Server] {
+            let seen = receiver.edge(edge, side, pod_of(if side == Side::Client { edge.client } else { edge.server }));
+            let tcp = edge.protocol == Protocol::Tcp;
+            let bytes = (sent.forward.wire_payload_bytes(), sent.reverse.wire_payload_bytes());
+            let packets = (sent.forward.packets, sent.reverse.packets);
+            if seen.payload_bytes != bytes
+                || (tcp && seen.established != sent.connections)
+                || (!tcp && seen.skbs != packets)
+            {
+                found.push(format!("{edge:?} {side:?}: sent {sent:?}, seen {seen:?}"));
+            }
+        }
+    }
+    found
+}
+
+fn traffic(lab: &Lab) {
+    let client = lab.pod("p1-0").expect("a client");
+    for name in ["p1-1", "p2-0", "p3-0"] {
+        let server = lab.pod(name).expect("a server");
+        server.serve_udp(7000, Reply::Echo).expect("udp");
+        server.serve_tcp(7001).expect("tcp");
+        for ipv6 in [false, true] {
+            let at = server.address(ipv6);
+            let udp = |datagrams, payload, pps, per_port| UdpSend {
+                replies: true,
+                per_port,
+                ..UdpSend::new((at, 7000).into(), datagrams, payload, pps)
+            };
+            client.udp(udp(500, 700, 5_000.0, 0)).expect("datagrams");
+            client.udp(udp(200, 64, 2_000.0, 2)).expect("flows shorter than a tick");
+            client.udp(udp(20, 4_000, 200.0, 0)).expect("fragments");
+            client
+                .tcp(TcpSend { to: (at, 7001).into(), connections: 20, send: 300_000, receive: 200_000 })
+                .expect("transfers");
+            client.icmp(IcmpSend { to: at, count: 50, payload: 600, pps: 1_000.0 }).expect("pings");
+        }
+    }
+}
+
+fn run(offloads: Offloads) {
+    let Some(lab) = lab_or_skip(LabSpec::plain(2, offloads)).expect("the lab comes up") else { return };
+    let receiver = Receiver::listen(&lab.reports_socket());
+    let _agents = lab.start_agents(&AgentOptions::default()).expect("agents");
+    traffic(&lab);
+    let ledger = lab.ledger().expect("a ledger");
+    assert_eq!(ledger.len(), 3 * 2 * 3, "every kind of edge is in the ledger");
+    let mut left = Vec::new();
+    let equal = wait_for("totals that equal the ledger", Duration::from_secs(10), || {
+        left = differences(&lab, &ledger, &receiver);
+        left.is_empty().then_some(())
+    });
+    assert!(equal.is_ok(), "{} differences:\n{}", left.len(), left.join("\n"));
+}
+
+#[test]
+fn every_edge_with_offloads() {
+    run(Offloads::On);
+}
+
+#[test]
+fn every_edge_without_offloads() {
+    run(Offloads::Off);
+}
+
+/// The same comparison must be able to fail: objects that are wrong in one packet of 10,000, or in the side.
+#[test]
+fn sabotaged_objects_turn_it_red() {
+    for object in ["sabotage-skip", "sabotage-double", "sabotage-sides"] {
+        let Some(lab) = lab_or_skip(LabSpec::plain(1, Offloads::On)).expect("the lab comes up") else { return };
+        let receiver = Receiver::listen(&lab.reports_socket());
+        let path = format!("{}/{object}", env!("OUT_DIR"));
+        let options = AgentOptions { arguments: vec!["--ebpf-object".to_owned(), path], ..AgentOptions::default() };
+        let _agents = lab.start_agents(&options).expect("agents");
+        let (client, server) = (lab.pod("p1-0").expect("a client"), lab.pod("p2-0").expect("a server"));
+        server.serve_udp(7000, Reply::Echo).expect("udp");
+        let to = (server.v4(), 7000).into();
+        // 200,000 packets past a hook: that all are counted right by chance has a probability of e^-20.
+        client.udp(UdpSend { replies: true, ..UdpSend::new(to, 50_000, 64, 25_000.0) }).expect("datagrams");
+        let ledger = lab.ledger().expect("a ledger");
+        let equal = wait_for("totals that equal the ledger", Duration::from_secs(3), || {
+            differences(&lab, &ledger, &receiver).is_empty().then_some(())
+        });
+        assert!(equal.is_err(), "{object}: nothing was noticed");
+    }
+}

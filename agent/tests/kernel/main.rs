@@ -1,0 +1,5 @@
+//! Real agents on the lab's devices: what they count, and that they leave everything else as it was.
+
+mod exact;
+mod neighbour;
+mod reports;
