@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::IpAddr;
 use std::process::Command;
+use std::sync::atomic::{AtomicU64, Ordering};
 
 use serde_json::Value;
 
@@ -12,6 +13,12 @@ use crate::error::{Context, LabError, Result};
 use crate::lab::Lab;
 use crate::ledger::{Edge, Protocol};
 use crate::sys::{nft, tool};
+
+/// A table of its own for each installation: several may count in one namespace.
+fn table_name() -> String {
+    static NEXT: AtomicU64 = AtomicU64::new(1);
+    format!("orrery_{}", NEXT.fetch_add(1, Ordering::Relaxed))
+}
 
 /// What an nft counter says.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -61,6 +68,7 @@ fn read_counters(netns: &str, table: &str) -> Result<BTreeMap<String, Matched>> 
 #[derive(Debug)]
 pub struct EdgeCounters {
     netns: String,
+    table: String,
     edges: Vec<Edge>,
 }
 
@@ -79,18 +87,19 @@ impl EdgeCounters {
                 let _ = writeln!(chain, "{} counter name {way}{index}", matches(edge, forward));
             }
         }
+        let table = table_name();
         let script = format!(
-            "table inet orrery_count {{\n{counters}chain sent {{ type filter hook output priority 0;\n{sent}}}\n\
+            "table inet {table} {{\n{counters}chain sent {{ type filter hook output priority 0;\n{sent}}}\n\
              chain received {{ type filter hook input priority 0;\n{received}}}\n}}\n"
         );
         let netns = pod.netns().name().to_owned();
-        nft(&netns, &format!("table inet orrery_count\ndelete table inet orrery_count\n{script}"))?;
-        Ok(Self { netns, edges: edges.to_vec() })
+        nft(&netns, &script)?;
+        Ok(Self { netns, table, edges: edges.to_vec() })
     }
 
     /// Per edge: client to server, server to client.
     pub fn read(&self) -> Result<BTreeMap<Edge, (Matched, Matched)>> {
-        let counters = read_counters(&self.netns, "orrery_count")?;
+        let counters = read_counters(&self.netns, &self.table)?;
         let get = |way: &str, index: usize| counters.get(&format!("{way}{index}")).copied().unwrap_or_default();
         Ok(self
             .edges
@@ -105,6 +114,7 @@ impl EdgeCounters {
 #[derive(Debug)]
 pub struct DroppingLink {
     netns: String,
+    table: String,
     percent: u8,
     edge: Edge,
 }
@@ -115,33 +125,34 @@ impl DroppingLink {
         let pods = lab.pods();
         let pod = pods.iter().find(|pod| pod.v4() == edge.client || pod.v6() == edge.client);
         let pod = pod.ok_or_else(|| LabError::Unknown { kind: "pod with address", name: edge.client.to_string() })?;
-        let link = Self { netns: lab.node(pod.node())?.name().to_owned(), percent, edge };
-        nft(&link.netns, &format!("table inet orrery_drop\ndelete table inet orrery_drop\n{}", link.script()))?;
+        let link = Self { netns: lab.node(pod.node())?.name().to_owned(), table: table_name(), percent, edge };
+        nft(&link.netns, &link.script())?;
         Ok(link)
     }
 
     fn script(&self) -> String {
         format!(
-            "table inet orrery_drop {{\ncounter passed {{ }}\ncounter dropped {{ }}\nchain forward {{ type filter hook forward priority 0;\n\
+            "table inet {table} {{\ncounter passed {{ }}\ncounter dropped {{ }}\nchain forward {{ type filter hook forward priority 0;\n\
              {edge} numgen random mod 100 < {percent} counter name dropped drop\n{edge} counter name passed\n}}\n}}\n",
             edge = matches(&self.edge, true),
-            percent = self.percent
+            percent = self.percent,
+            table = self.table
         )
     }
 
     /// What it dropped so far.
     pub fn dropped(&self) -> Result<Matched> {
-        Ok(read_counters(&self.netns, "orrery_drop")?.get("dropped").copied().unwrap_or_default())
+        Ok(read_counters(&self.netns, &self.table)?.get("dropped").copied().unwrap_or_default())
     }
 
     /// What of the edge it let pass so far.
     pub fn passed(&self) -> Result<Matched> {
-        Ok(read_counters(&self.netns, "orrery_drop")?.get("passed").copied().unwrap_or_default())
+        Ok(read_counters(&self.netns, &self.table)?.get("passed").copied().unwrap_or_default())
     }
 
     /// Drops no more; the counter stays readable.
     pub fn heal(&self) -> Result<()> {
-        nft(&self.netns, "flush chain inet orrery_drop forward\n")
+        nft(&self.netns, &format!("flush chain inet {} forward\n", self.table))
     }
 }
 

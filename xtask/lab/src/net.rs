@@ -9,6 +9,7 @@ use crate::error::Result;
 use crate::spec::{EXTERNAL, Offloads, POD_MTU, node_addresses, pod_addresses};
 use crate::sys::{Netns, ip_batch, tool};
 
+const UNDERLAY_MTU: usize = 1500;
 const VXLAN_PORT: u16 = 8472;
 const VXLAN_ID: u32 = 77;
 
@@ -143,9 +144,12 @@ pub(crate) fn make_underlay(id: &str, nodes: usize, offloads: Offloads) -> Resul
 fn link(lines: &mut String, device: &str, to: &str, node: usize, addresses: [(&str, &str); 2]) {
     let [(v4, v6), (peer4, peer6)] = addresses;
     let (mac, peer_mac) = (mac(FABRIC_END, node, 0), mac(NODE_END, node, 0));
+    // Nodes carry VXLAN around what pods send; the external host (0) keeps to the pods' MTU, so that nobody in between has to
+    // fragment and the sender's count of packets is everybody's.
+    let mtu = if node == 0 { POD_MTU } else { UNDERLAY_MTU };
     let _ = write!(
         lines,
-        "link add {device} address {mac} type veth peer name eth0 address {peer_mac} netns {to}\n\
+        "link add {device} mtu {mtu} address {mac} type veth peer name eth0 mtu {mtu} address {peer_mac} netns {to}\n\
          addr add {v4} dev {device}\naddr add {v6} dev {device} nodad\nlink set {device} up\n\
          neigh replace {peer4} lladdr {peer_mac} dev {device} nud permanent\nneigh replace {peer6} lladdr {peer_mac} dev {device} nud permanent\n"
     );
