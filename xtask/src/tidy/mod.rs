@@ -15,7 +15,7 @@ const MOST_LINES: usize = 400;
 /// Longest test file.
 const MOST_TEST_LINES: usize = 600;
 /// Kinds of file that have a longest length.
-const MEASURED: &[&str] = &["rs", "ts", "tsx", "css", "proto"];
+const MEASURED: &[&str] = &["rs", "ts", "tsx", "proto"];
 /// The only places that name aya.
 const AYA_ROOMS: &[&str] = &["agent/src/source/kernel", "agent/build.rs", "agent-ebpf/"];
 /// The only places with `unsafe` code. A build script has to set its environment, which is unsafe since edition 2024.
@@ -52,14 +52,16 @@ impl File {
 /// Checks everything, prints each complaint, and says how many rules ran.
 pub(crate) fn run() -> anyhow::Result<u32> {
     let files = read_all()?;
-    let rules: [(&str, Vec<String>); 8] = [
+    let exists = |path: &str| sys::root().join(path).exists();
+    let rules: [(&str, Vec<String>); 9] = [
         ("file lengths", lengths(&files)),
         ("module docs", module_docs(&files)),
         ("aya in its rooms", kernel_crate(&files)),
         ("unsafe in its rooms", unsafe_code(&files)),
         ("lock files", locks(&files)),
         ("README commands", readme(&files)),
-        ("ARCHITECTURE.md paths", architecture(&files, |path| sys::root().join(path).exists())),
+        ("ARCHITECTURE.md paths", architecture(&files, exists)),
+        ("links in documents", links(&files, exists)),
         ("arrows between rooms", arrows::check(&files)),
     ];
     let mut complaints = 0;
@@ -199,9 +201,30 @@ fn paths(quoted: &str) -> Vec<String> {
     }
 }
 
+/// Links of documents to files that are not there.
+fn links(files: &[File], exists: impl Fn(&str) -> bool) -> Vec<String> {
+    let mut complaints = Vec::new();
+    for file in files.iter().filter(|file| file.extension() == "md") {
+        let folder = file.path.rsplit_once('/').map_or("", |(folder, _)| folder);
+        for (number, line) in file.text.lines().enumerate() {
+            for target in line.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+                let path = target.split('#').next().unwrap_or_default();
+                if path.is_empty() || path.contains("://") {
+                    continue;
+                }
+                let path = format!("{folder}/{path}");
+                if !exists(path.trim_start_matches('/')) {
+                    complaints.push(format!("{}:{}: no such file: {target}", file.path, number + 1));
+                }
+            }
+        }
+    }
+    complaints
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{File, architecture, kernel_crate, lengths, locks, module_docs, paths, readme, unsafe_code};
+    use super::{File, architecture, kernel_crate, lengths, links, locks, module_docs, paths, readme, unsafe_code};
 
     fn file(path: &str, text: &str) -> File {
         File { path: path.to_owned(), text: text.to_owned() }
@@ -261,5 +284,13 @@ mod tests {
         let page = file("ARCHITECTURE.md", "See `agent/src/drain.rs` and `wire/gone.rs`.\n");
         let found = architecture(&[page], |path| path == "agent/src/drain.rs");
         assert_eq!(found, ["ARCHITECTURE.md:1: no such path: wire/gone.rs"]);
+    }
+
+    #[test]
+    fn links_lead_to_files() {
+        let page =
+            file("docs/a.md", "[b](b.md#c), [root](../README.md), [web](https://x/y), [here](#d), [gone](gone.md)\n");
+        let found = links(&[page], |path| ["docs/b.md", "docs/../README.md"].contains(&path));
+        assert_eq!(found, ["docs/a.md:1: no such file: gone.md"]);
     }
 }
