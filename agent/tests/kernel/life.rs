@@ -1,0 +1,123 @@
+//! An agent's life: how it starts or says why not, how it idles, and what it does at its bounds.
+
+use std::{
+    process::{Command, Output},
+    time::{Duration, SystemTime},
+};
+
+use lab::{
+    AgentOptions, Lab, LabSpec, Offloads, Owner, PodSpec, Protocol, Reply, UdpSend, testing::lab_or_skip, wait_for,
+};
+use nix::sys::signal::Signal;
+use wire::v1::{LossCause, Side};
+
+use crate::reports::Receiver;
+
+const AGENT: &str = env!("CARGO_BIN_EXE_orrery-agent");
+
+fn in_node(lab: &Lab, program: &[&str], arguments: &[&str]) -> Output {
+    let node = lab.node("n1").expect("node n1");
+    Command::new("ip")
+        .args(["netns", "exec", node.name()])
+        .args(program)
+        .args(arguments)
+        .output()
+        .expect("the agent runs")
+}
+
+fn fails(output: &Output, code: i32, words: &[&str]) {
+    let text = String::from_utf8_lossy(&output.stderr);
+    assert_eq!(output.status.code(), Some(code), "{text}");
+    assert!(words.iter().all(|word| text.contains(word)) && !text.contains("panicked"), "{text}");
+}
+
+#[test]
+fn a_start_that_cannot_be_says_why_and_what_to_do() {
+    let Some(lab) = lab_or_skip(LabSpec::plain(1, Offloads::On)).expect("the lab comes up") else { return };
+    let socket = lab.dir().join("life.sock");
+    let socket = socket.to_str().expect("a path in words");
+    let common = ["--node", "n1", "--admin-socket", socket];
+    let with = |more: &[&'static str]| [&common[..], more].concat();
+
+    fails(&in_node(&lab, &[AGENT], &["--admin-socket", socket]), 64, &["hint: --node NAME"]);
+    fails(&in_node(&lab, &[AGENT], &with(&["--collector", "ftp://x"])), 64, &["hint: http://HOST:PORT"]);
+    fails(&in_node(&lab, &[AGENT], &with(&["--no-such-flag"])), 64, &["--no-such-flag"]);
+    fails(&in_node(&lab, &[AGENT], &with(&["--devices", "eth77"])), 1, &["find device: eth77", "hint: `ip link`"]);
+    fails(&in_node(&lab, &[AGENT], &with(&["--ebpf-object", "/no/such"])), 1, &["read eBPF object: /no/such"]);
+    let no_bpf = ["setpriv", "--bounding-set=-all", "--inh-caps=-all", AGENT];
+    fails(&in_node(&lab, &no_bpf, &common), 1, &["hint: the agent needs the capabilities BPF, PERFMON and NET_ADMIN"]);
+
+    let _first = lab.start_agent("n1", &AgentOptions::default()).expect("an agent");
+    let taken = lab.dir().join("agent-n1.sock");
+    let taken = taken.to_str().expect("a path in words");
+    fails(&in_node(&lab, &[AGENT], &["--node", "n1", "--admin-socket", taken]), 1, &["another agent answers there"]);
+}
+
+#[test]
+fn an_idle_node_settles_to_the_slow_tick_and_a_new_pod_is_seen_at_once() {
+    let Some(lab) = lab_or_skip(LabSpec::plain(1, Offloads::On)).expect("the lab comes up") else { return };
+    let receiver = Receiver::listen(&lab.reports_socket());
+    let _agent = lab.start_agent("n1", &AgentOptions::default()).expect("an agent");
+    let slow = || receiver.latest("n1").filter(|report| report.next_tick_ms == 2_000);
+    wait_for("the slow tick", Duration::from_secs(15), slow).expect("the slow tick");
+    let count = || receiver.with(|heard| heard.reports);
+    let (before, window) = (count(), Duration::from_secs(6));
+    std::thread::sleep(window);
+    assert!(count() - before <= 5, "{} reports in {window:?}", count() - before);
+
+    let owner = Owner::Deployment("late".to_owned());
+    let pods = lab.add_pods(&[PodSpec::new("shop", owner, 0, "n1")]).expect("a pod");
+    let up = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_nanos() as u64;
+    let device = wait_for("the pod's device", Duration::from_secs(5), || {
+        let report = receiver.latest("n1")?;
+        report.devices.into_iter().find(|device| device.name == pods[0].device())
+    })
+    .expect("the pod's device");
+    assert!(device.covered_since_unix_ns <= up + 100_000_000, "attached {} ns late", device.covered_since_unix_ns - up);
+    lab.remove_pod(pods[0].name()).expect("the pod goes");
+    wait_for("the device to go", Duration::from_secs(5), || {
+        let report = receiver.latest("n1")?;
+        report.devices.into_iter().find(|device| device.name == pods[0].device() && device.gone)
+    })
+    .expect("a vanished device is told");
+}
+
+/// A map of 64 flows, and far more than that: the rest goes through the ring, and where that is full as well, what is
+/// in no edge is counted.
+#[test]
+fn a_full_map_and_a_full_ring_lose_nothing_uncounted() {
+    let Some(lab) = lab_or_skip(LabSpec::plain(1, Offloads::On)).expect("the lab comes up") else { return };
+    let receiver = Receiver::listen(&lab.reports_socket());
+    let arguments = ["--max-flows", "64"].map(str::to_owned).to_vec();
+    let agent = lab.start_agent("n1", &AgentOptions { arguments, ..AgentOptions::default() }).expect("an agent");
+    let (client, server) = (lab.pod("p1-0").expect("a client"), lab.pod("p2-0").expect("a server"));
+    server.serve_udp(7000, Reply::Sink).expect("udp");
+    let to = (server.v4(), 7000).into();
+    let edge = lab::Edge { client: client.v4(), server: server.v4(), port: 7000, protocol: Protocol::Udp };
+    let flows = |number| {
+        client.udp(UdpSend { per_port: 1, ..UdpSend::new(to, number, 50, 5_000.0) }).expect("flows");
+        lab.ledger().expect("a ledger").get(&edge).expect("in the ledger").forward
+    };
+    let seen = || receiver.edge(&edge, Side::Client, &client);
+    let lost = || {
+        let report = receiver.latest("n1").unwrap_or_default();
+        let map_full = i32::from(LossCause::MapFull);
+        report.losses.into_iter().find(|loss| loss.cause == map_full).map_or(0, |loss| loss.count)
+    };
+
+    let sent = flows(2_000);
+    wait_for("what was sent", Duration::from_secs(10), || {
+        (seen().skbs.0 == sent.packets && seen().payload_bytes.0 == sent.payload_bytes).then_some(())
+    })
+    .unwrap_or_else(|_| panic!("sent {sent:?}, seen {:?}", seen()));
+    assert_eq!(lost(), 0);
+
+    // The ring holds some 14,000 events; nobody reads it now.
+    agent.signal(Signal::SIGSTOP);
+    let sent = flows(24_000);
+    agent.signal(Signal::SIGCONT);
+    wait_for("seen and lost to be what was sent", Duration::from_secs(10), || {
+        (lost() > 0 && seen().skbs.0 + lost() == sent.packets).then_some(())
+    })
+    .unwrap_or_else(|_| panic!("sent {sent:?}, seen {:?}, lost {}", seen(), lost()));
+}
