@@ -1,6 +1,6 @@
 //! A simulated edge with two sides: skewed clocks, ragged ticks, missing reports, restarts. What was really lost is known.
 
-use proptest::prelude::{Just, Strategy, any, prop, prop_assert, prop_oneof, proptest};
+use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop, prop_assert, prop_oneof, proptest};
 
 use super::{Direction, Point, TRANSIT, Track};
 use crate::time::{MS, Ns, SECOND};
@@ -148,7 +148,7 @@ fn watch(until: Ns) -> impl Strategy<Value = Watch> {
 }
 
 proptest! {
-    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(96))]
+    #![proptest_config(ProptestConfig { cases: 96, failure_persistence: None, ..ProptestConfig::default() })]
 
     /// Whatever the clocks, ticks, missing reports and moments at which the sides began to watch: no false loss.
     #[test]

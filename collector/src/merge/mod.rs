@@ -5,6 +5,7 @@
 //! different ones are summed when asked for; the two sides of an edge are never summed. What a report's mark proves to be
 //! finished is folded into one sum with a tombstone, and what comes from behind the mark, or of a folded epoch, is refused.
 
+mod age;
 pub mod evaluate;
 pub mod flow;
 pub mod node;
@@ -16,21 +17,18 @@ use std::{
 
 use wire::v1::{Edge, Report};
 
+pub use self::age::EPOCH_FOLDS_AFTER;
 use self::{
     flow::{Flow, FlowKey, Row, Side, Source, Totals},
     node::{Node, NodeId},
 };
-use crate::time::{self, MINUTE, Ns, SECOND};
+use crate::time::{self, MINUTE, Ns};
 
 /// An edge's place in the merge; never used twice in a run.
 pub type FlowId = u64;
 
-/// An ended epoch is folded this long after a newer one appeared.
-pub const EPOCH_FOLDS_AFTER: Ns = 10 * MINUTE;
 /// Epochs of one node that are kept apart: a crashing agent folds the oldest early.
 const MAX_EPOCHS: usize = 64;
-/// An edge is looked at again for this long after it was last reported.
-const ACTIVE_FOR: Ns = 20 * SECOND;
 
 /// How much the merge may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -300,99 +298,6 @@ impl Merge {
         }
     }
 
-    /// The agent has the acknowledgement of everything up to `mark`: what was finished by then will never be spoken of again.
-    fn raise_mark(&mut self, node: NodeId, epoch: u64, mark: u64) {
-        let Some(state) = self.nodes[node as usize].epochs.get_mut(&epoch) else { return };
-        if mark <= state.mark {
-            return;
-        }
-        state.mark = mark;
-        let (due, rest) = std::mem::take(&mut state.finished).into_iter().partition(|(seq, _)| *seq <= mark);
-        state.finished = rest;
-        let due: Vec<(u64, FlowId)> = due;
-        for (_, id) in due {
-            if let Some(flow) = self.flows.get_mut(&id) {
-                let before = flow.rows.len();
-                fold(&mut flow.rows, |row| {
-                    (row.source.node == node && row.source.epoch == epoch && row.finished && row.stated <= mark)
-                        .then_some((row.source, row.incarnation))
-                });
-                self.rows -= before - flow.rows.len();
-            }
-        }
-    }
-
-    /// An epoch that ended long ago: its rows become one sum a side, and its late reports are refused from here on.
-    fn fold_epoch(&mut self, node: NodeId, epoch: u64, now: Ns) {
-        let mut over = Vec::new();
-        for (id, flow) in &mut self.flows {
-            if !flow.rows.iter().any(|row| row.source.node == node && row.source.epoch == epoch) {
-                continue;
-            }
-            let before = flow.rows.len();
-            fold(&mut flow.rows, |row| {
-                (row.source.node == node && row.source.epoch == epoch)
-                    .then_some((Source { epoch: 0, device: 0, ..row.source }, u64::MAX))
-            });
-            self.rows -= before - flow.rows.len();
-            over.push(*id);
-        }
-        for id in over {
-            self.settle_end(id, now);
-            self.mark_change(id, Change::Reshaped);
-        }
-        let node = &mut self.nodes[node as usize];
-        node.folded_through = node.folded_through.max(epoch);
-        if let Some(state) = node.epochs.remove(&epoch) {
-            node.folded_other = node.folded_other.plus(&state.other);
-            for (cause, count) in state.losses {
-                let sum = node.folded_losses.entry(cause).or_default();
-                *sum = sum.saturating_add(count);
-            }
-        }
-    }
-
-    /// What time alone changes: epochs fold, ended edges leave, nodes fall silent, rates sink. Call it twice a second.
-    pub fn refresh(&mut self, now: Ns) {
-        for id in 0..self.nodes.len() {
-            let node_id = id as NodeId;
-            let due = |ended: Option<Ns>| ended.is_some_and(|at| now.saturating_sub(at) >= EPOCH_FOLDS_AFTER);
-            let old: Vec<u64> =
-                self.nodes[id].epochs.iter().filter(|(_, state)| due(state.ended)).map(|(epoch, _)| *epoch).collect();
-            for epoch in old {
-                self.fold_epoch(node_id, epoch, now);
-            }
-            let node = &mut self.nodes[id];
-            node.forget_devices(now);
-            let state = node.state(now).0;
-            if node.told.replace(state) != Some(state) {
-                self.touch_node(node_id);
-            }
-        }
-        while let Some(&(at, id)) = self.ended.first() {
-            if now.saturating_sub(at) < self.bounds.retention {
-                break;
-            }
-            self.ended.pop_first();
-            self.remove(id);
-        }
-        self.active.retain(|_, touched| now.saturating_sub(*touched) < ACTIVE_FOR);
-        let active: Vec<FlowId> = self.active.keys().copied().collect();
-        for id in active {
-            self.evaluate(id, now);
-            self.mark_change(id, Change::Touched);
-        }
-    }
-
-    fn remove(&mut self, id: FlowId) {
-        if let Some(flow) = self.flows.remove(&id) {
-            self.by_key.remove(&flow.key);
-            self.rows -= flow.rows.len();
-            self.active.remove(&id);
-            self.mark_change(id, Change::Removed);
-        }
-    }
-
     fn touch_node(&mut self, node: NodeId) {
         let spoken_of = |flow: &Flow| flow.rows.iter().any(|row| row.source.node == node);
         let ids: Vec<FlowId> = self.flows.iter().filter(|(_, flow)| spoken_of(flow)).map(|(id, _)| *id).collect();
@@ -462,31 +367,6 @@ impl Merge {
     pub fn refusals(&self) -> Refusals {
         self.refusals
     }
-}
-
-/// Folds the rows that `into` names a sum for into that sum, which remembers the highest incarnation in it.
-fn fold(rows: &mut Vec<Row>, into: impl Fn(&Row) -> Option<(Source, u64)>) {
-    let mut kept: Vec<Row> = Vec::with_capacity(rows.len());
-    let mut due = Vec::new();
-    for row in rows.drain(..) {
-        match into(&row) {
-            Some(target) if row.incarnation != 0 || target.0 != row.source => due.push((target, row)),
-            _ => kept.push(row),
-        }
-    }
-    for ((source, through), row) in due {
-        match kept.iter_mut().find(|kept| kept.source == source && kept.incarnation == 0) {
-            Some(sum) => {
-                sum.totals = sum.totals.plus(&row.totals);
-                sum.through = sum.through.max(through);
-                sum.guessed &= row.guessed;
-                sum.own |= row.own;
-                sum.first_seen = sum.first_seen.min(row.first_seen);
-            }
-            None => kept.push(Row { source, incarnation: 0, through, finished: true, ..row }),
-        }
-    }
-    *rows = kept;
 }
 
 #[cfg(test)]

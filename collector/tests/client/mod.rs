@@ -1,0 +1,229 @@
+//! A collector on free ports, and plain HTTP/1.1 spoken to it.
+
+use std::time::Duration;
+
+use clap::Parser as _;
+use collector::{
+    config::{Args, Config},
+    listen::{Listeners, ReportListener},
+};
+use serde_json::Value;
+use tokio::{
+    io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
+    net::TcpStream,
+    sync::oneshot,
+    task::JoinHandle,
+    time::timeout,
+};
+use wire::v1::{ClockOffset, Counters, Edge, Report};
+
+const LIMIT: Duration = Duration::from_secs(20);
+
+/// A running collector.
+pub(crate) struct Collector {
+    browser: String,
+    reports: Option<String>,
+    stop: oneshot::Sender<()>,
+    task: JoinHandle<anyhow::Result<()>>,
+}
+
+impl Collector {
+    pub(crate) async fn start(extra: &[&str]) -> Self {
+        let mut words = vec!["orrery-collector", "--listen", "127.0.0.1:0"];
+        if !extra.contains(&"--replay") {
+            words.extend(["--report-listen", "127.0.0.1:0"]);
+        }
+        words.extend(extra);
+        let config = Config::try_from(Args::parse_from(words)).expect("config");
+        let listeners = Listeners::bind(&config).await.expect("bind");
+        let browser = listeners.browser.local_addr().expect("address").to_string();
+        let reports = listeners.reports.iter().find_map(|listener| match listener {
+            ReportListener::Tcp(listener) => listener.local_addr().ok().map(|address| address.to_string()),
+            ReportListener::Unix(..) => None,
+        });
+        let (stop, stopped) = oneshot::channel::<()>();
+        let task = tokio::spawn(collector::run(listeners, config, async move { drop(stopped.await) }));
+        Self { browser, reports, stop, task }
+    }
+
+    pub(crate) async fn stop(self) {
+        self.stop.send(()).expect("still running");
+        timeout(LIMIT, self.task).await.expect("stops in time").expect("no panic").expect("no error");
+    }
+
+    pub(crate) async fn agent(&self) -> Agent {
+        let address = self.reports.as_ref().expect("a TCP report listener");
+        Agent { stream: BufReader::new(TcpStream::connect(address).await.expect("connect")) }
+    }
+
+    /// Status line, headers and body as one text.
+    pub(crate) async fn get(&self, path: &str) -> String {
+        let mut stream = TcpStream::connect(&self.browser).await.expect("connect");
+        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(request.as_bytes()).await.expect("write");
+        let mut text = Vec::new();
+        timeout(LIMIT, stream.read_to_end(&mut text)).await.expect("in time").expect("read");
+        String::from_utf8_lossy(&text).into_owned()
+    }
+
+    pub(crate) async fn until(&self, path: &str, wanted: &str, within: Duration) -> String {
+        let wait = async {
+            loop {
+                let text = self.get(path).await;
+                if text.contains(wanted) {
+                    return text;
+                }
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        timeout(within, wait).await.unwrap_or_else(|_| panic!("{path} never said {wanted}"))
+    }
+
+    pub(crate) async fn graph(&self, view: &str) -> Value {
+        let text = self.get(&format!("/api/v1/graph?view={view}")).await;
+        serde_json::from_str(text.split("\r\n\r\n").nth(1).expect("a body")).expect("JSON")
+    }
+
+    pub(crate) async fn stream(&self, view: &str, last: Option<&str>) -> Stream {
+        let mut stream = TcpStream::connect(&self.browser).await.expect("connect");
+        let last = last.map_or_else(String::new, |id| format!("Last-Event-ID: {id}\r\n"));
+        let request = format!("GET /api/v1/stream?view={view} HTTP/1.1\r\nHost: x\r\n{last}\r\n");
+        stream.write_all(request.as_bytes()).await.expect("write");
+        let mut stream = Stream { stream: BufReader::new(stream), pending: Vec::new() };
+        let head = head(&mut stream.stream).await;
+        assert!(head.contains("200 OK") && head.contains("text/event-stream"), "{head}");
+        stream
+    }
+}
+
+async fn head(stream: &mut BufReader<TcpStream>) -> String {
+    let mut head = String::new();
+    loop {
+        let mut line = String::new();
+        let read = timeout(LIMIT, stream.read_line(&mut line)).await.expect("in time").expect("read");
+        if read == 0 || line == "\r\n" {
+            return head;
+        }
+        head.push_str(&line.to_lowercase().replace("200 ok", "200 OK"));
+    }
+}
+
+/// One kept connection that posts reports.
+pub(crate) struct Agent {
+    stream: BufReader<TcpStream>,
+}
+
+pub(crate) struct Reply {
+    pub(crate) status: u16,
+    pub(crate) body: Vec<u8>,
+}
+
+impl Agent {
+    pub(crate) async fn post(&mut self, body: &[u8]) -> Reply {
+        let request = format!("POST /v1/reports HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
+        self.stream.write_all(request.as_bytes()).await.expect("write");
+        self.stream.write_all(body).await.expect("write");
+        let head = head(&mut self.stream).await;
+        let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.trim().parse().ok());
+        let mut body = vec![0; length.unwrap_or(0)];
+        timeout(LIMIT, self.stream.read_exact(&mut body)).await.expect("in time").expect("read");
+        Reply { status, body }
+    }
+}
+
+/// A stream of events.
+pub(crate) struct Stream {
+    stream: BufReader<TcpStream>,
+    pending: Vec<u8>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Event {
+    pub(crate) name: String,
+    pub(crate) id: String,
+    pub(crate) data: Value,
+}
+
+impl Stream {
+    /// The next event; comments and `retry` are skipped.
+    pub(crate) async fn event(&mut self) -> Event {
+        loop {
+            let block = timeout(LIMIT, self.block()).await.expect("in time").expect("not the end");
+            let field = |name: &str| {
+                block.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": ")).map(str::to_owned)
+            };
+            if let (Some(name), Some(id), Some(data)) = (field("event"), field("id"), field("data")) {
+                return Event { name, id, data: serde_json::from_str(&data).expect("JSON") };
+            }
+        }
+    }
+
+    pub(crate) async fn until(&mut self, wanted: impl Fn(&Event) -> bool) -> Event {
+        let wait = async {
+            loop {
+                let event = self.event().await;
+                if wanted(&event) {
+                    return event;
+                }
+            }
+        };
+        timeout(LIMIT, wait).await.expect("the event comes")
+    }
+
+    /// Reads to the end of the stream.
+    pub(crate) async fn end(mut self) {
+        timeout(LIMIT, async { while self.block().await.is_some() {} }).await.expect("the stream ends");
+    }
+
+    /// Text up to an empty line, out of the chunks.
+    async fn block(&mut self) -> Option<String> {
+        loop {
+            if let Some(at) = self.pending.windows(2).position(|two| two == b"\n\n") {
+                let block: Vec<u8> = self.pending.drain(..at + 2).collect();
+                return Some(String::from_utf8_lossy(&block).into_owned());
+            }
+            let mut line = String::new();
+            self.stream.read_line(&mut line).await.ok()?;
+            let length = usize::from_str_radix(line.trim(), 16).ok()?;
+            if length == 0 {
+                return None;
+            }
+            let mut chunk = vec![0; length + 2];
+            self.stream.read_exact(&mut chunk).await.ok()?;
+            self.pending.extend_from_slice(&chunk[..length]);
+        }
+    }
+}
+
+/// A report of one edge, as its client's node saw it.
+pub(crate) fn report(node: &str, seq: u64, acked_seq: u64) -> Report {
+    let now = u64::try_from(collector::now()).expect("after 1970");
+    let counters = Counters { skbs: 10, segments: 10, l3_bytes: 600, payload_bytes: 200 };
+    Report {
+        version: 1,
+        node: node.to_owned(),
+        epoch: 7,
+        seq,
+        acked_seq,
+        sent_unix_ns: now,
+        sampled_unix_ns: now,
+        complete: true,
+        next_tick_ms: 200,
+        clock: Some(ClockOffset { offset_ns: 0, error_ns: 0 }),
+        edges: vec![Edge {
+            client: vec![10, 0, 0, 1],
+            server: vec![10, 0, 1, 1],
+            server_port: 80,
+            protocol: 6,
+            side: 1,
+            device: 1,
+            incarnation: 1,
+            forward: Some(counters),
+            first_seen_unix_ns: now,
+            forward_last_unix_ns: now,
+            ..Edge::default()
+        }],
+        ..Report::default()
+    }
+}
