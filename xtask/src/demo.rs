@@ -61,7 +61,7 @@ fn live(args: &Args, stop: &Stop) -> anyhow::Result<()> {
     }
     let progress = spinner();
     progress.set_message("building the lab: 3 nodes, the shop's pods, real traffic");
-    let shop = Shop::open(Offloads::On, args.fault_seed).context("open the shop")?;
+    let shop = Shop::build(Offloads::On, args.fault_seed).context("build the shop")?;
     progress.set_message("starting the collector, and an agent on each node");
     let mut options = CollectorOptions { port: free_port(args.port)?, ..CollectorOptions::default() };
     if let Some(record) = &args.record {
@@ -70,6 +70,8 @@ fn live(args: &Args, stop: &Stop) -> anyhow::Result<()> {
     }
     let collector = shop.lab().start_collector(&options).context("start the collector")?;
     let agents = shop.lab().start_agents(&AgentOptions::default()).context("start the agents")?;
+    // Traffic last: the agents see every connection from its first packet on.
+    shop.start_traffic().context("open the shop")?;
     progress.set_message("waiting for the first picture");
     let start = Instant::now();
     while shop_edges(&collector).unwrap_or(0) < READY_EDGES {
@@ -156,7 +158,7 @@ fn replay(args: &Args, recording: &Path, stop: &Stop) -> anyhow::Result<()> {
     let port = free_port(args.port)?;
     let address = format!("127.0.0.1:{port}");
     let mut command = Command::new(lab::binary("orrery-collector")?);
-    command.args(["--listen", &address, "--replay-loop", "--replay"]).arg(recording);
+    command.args(["--listen", &address, "--log-level", "warn", "--replay-loop", "--replay"]).arg(recording);
     let mut collector = Guard(command.spawn().context("start the collector")?);
     let start = Instant::now();
     let answers = || {

@@ -67,8 +67,16 @@ struct Scaled {
 }
 
 impl Shop {
-    /// Builds the lab and opens the shop. Another `fault_seed` makes another link drop; 0 is payments to ledger, 12 %.
+    /// Builds the shop and lets its traffic flow.
     pub fn open(offloads: Offloads, fault_seed: u64) -> Result<Self> {
+        let shop = Self::build(offloads, fault_seed)?;
+        shop.start_traffic()?;
+        Ok(shop)
+    }
+
+    /// Builds the lab and everything that serves; nobody calls yet, so that who watches can see the first packet.
+    /// Another `fault_seed` makes another link drop; 0 is payments to ledger, 12 %.
+    pub fn build(offloads: Offloads, fault_seed: u64) -> Result<Self> {
         let workloads = plan::workloads();
         let pods: Vec<PodSpec> = workloads.iter().flat_map(Workload::pods).collect();
         let named = |name: &str| -> Vec<String> {
@@ -93,8 +101,14 @@ impl Shop {
         for port in EXTERNAL_PORTS {
             external.serve_tcp(port)?;
         }
-        let all = shop.lab.pods();
-        all.iter().try_for_each(|pod| serve(pod))?;
+        shop.lab.pods().iter().try_for_each(|pod| serve(pod))?;
+        Ok(shop)
+    }
+
+    /// Lets everybody talk, and people visit from outside.
+    pub fn start_traffic(&self) -> Result<()> {
+        let external = self.lab.external()?;
+        let all = self.lab.pods();
         all.iter().try_for_each(|pod| talk(pod))?;
         for pod in all.iter().filter(|pod| pod.workload() == "web") {
             for family in [Family::V4, Family::V6] {
@@ -110,7 +124,7 @@ impl Shop {
                 })?;
             }
         }
-        Ok(shop)
+        Ok(())
     }
 
     /// The lab it stands in.
