@@ -107,11 +107,11 @@ function Narrow() {
 /** Everything. */
 export function App() {
   useEffect(() => {
-    const escape = (event: KeyboardEvent) => {
+    const leave = (event: KeyboardEvent) => {
       if (event.key === 'Escape' && !(event.target as HTMLElement).matches('input')) store.select(null);
     };
-    document.addEventListener('keydown', escape);
-    return () => document.removeEventListener('keydown', escape);
+    document.addEventListener('keydown', leave);
+    return () => document.removeEventListener('keydown', leave);
   }, []);
   const graph = store.graph.value;
   const stats = store.frameStats.value;

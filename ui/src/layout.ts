@@ -78,6 +78,8 @@ const SLIM_BELOW = 600;
 const GRID_X = 40;
 const GRID_Y = 20;
 const GAP = 7;
+/** A picture is pulled no further than this to fill the view. */
+const MOST_PULLED = 1.4;
 /** Share of slots kept free for what comes. */
 const HEADROOM = 0.25;
 
@@ -308,18 +310,25 @@ function fresh(groups: readonly Group[], density: Density, aspect: number): Layo
   return best === null ? { density, columns: 1, tiles: new Map() } : filled(best.layout, aspect);
 }
 
-/** Makes a roomy picture a little higher where the view is: whole rows, so that tiles still meet. */
+/** Pulls a roomy picture to the view's shape: by whole cells, so that tiles still meet. */
 function filled(layout: Layout, aspect: number): Layout {
+  if (!layout.density.fill) return layout;
   const box = bounds(layout);
-  const factor = Math.min(box.width / aspect / Math.max(box.height, 1), 1.4);
-  if (!layout.density.fill || factor <= 1) return layout;
+  const shape = Math.max(box.width, 1) / Math.max(box.height, 1);
+  const wider = Math.min(Math.max(aspect / shape, 1), MOST_PULLED);
+  const taller = Math.min(Math.max(shape / aspect, 1), MOST_PULLED);
   const tiles = new Map<string, TilePlace>();
   for (const [id, tile] of layout.tiles) {
-    const row = Math.round(tile.row * factor);
-    const height = Math.round((tile.row + tile.height) * factor) - row;
-    tiles.set(id, spreadOut({ ...tile, row, height }, layout.density));
+    const [column, width] = pulled(tile.column, tile.width, wider);
+    const [row, height] = pulled(tile.row, tile.height, taller);
+    tiles.set(id, spreadOut({ ...tile, column, width, row, height }, layout.density));
   }
-  return { ...layout, tiles };
+  return { ...layout, columns: Math.round(layout.columns * wider), tiles };
+}
+
+function pulled(start: number, length: number, factor: number): [number, number] {
+  const from = Math.round(start * factor);
+  return [from, Math.round((start + length) * factor) - from];
 }
 
 function skyline(shapes: readonly TilePlace[], columns: number): Map<string, TilePlace> {

@@ -177,11 +177,16 @@ export function MapView() {
   }, [tip]);
   return (
     <div class="map" data-testid="map" data-focus-path={focusPath()}>
-      {/* biome-ignore lint/a11y/noNoninteractiveTabindex: keys move the camera */}
-      {/* biome-ignore lint/a11y/useSemanticElements: not a set of form fields */}
-      <div ref={area} class="canvas-area" role="group" aria-label={MAP_LABEL} data-testid="map-area">
-        <canvas ref={base} />
-        <canvas ref={top} />
+      <div
+        ref={area}
+        class="canvas-area"
+        tabIndex={0}
+        role="group"
+        aria-label={MAP_LABEL}
+        data-testid="map-area"
+      >
+        <canvas ref={base} aria-hidden="true" />
+        <canvas ref={top} aria-hidden="true" />
       </div>
       {tip.value !== null && (
         <div

@@ -13,7 +13,6 @@ function Bars({ bars }: { bars: readonly Bar[] }) {
   return (
     <svg class="bars" viewBox={`0 0 ${WIDTH} ${HEIGHT}`} preserveAspectRatio="none" aria-hidden="true">
       {Array.from({ length: MAX_BARS - bars.length }, (_, index) => (
-        // biome-ignore lint/suspicious/noArrayIndexKey: these are places, not things
         <rect
           key={`empty-${index}`}
           class="bar-empty"

@@ -161,13 +161,12 @@ export function EdgeTable() {
   };
   const reachable = Math.min(Math.max(active.value, first), Math.max(first, end - 1));
   return (
-    // biome-ignore lint/a11y/noNoninteractiveTabindex: a scrolling region must be reachable by keys
     <section class="table-box" ref={box} tabIndex={0} onKeyDown={move} aria-label="Links">
       <table data-testid="edge-table" aria-rowcount={ids.length + 1}>
         <caption class="hidden">Links of the cluster, {count(ids.length)} in all</caption>
         <Head sort={sort.value} onSort={onSort} />
         <tbody>
-          {first > 0 && <tr class="filler" style={{ height: `${first * rowHeight}px` }} />}
+          {first > 0 && <tr aria-hidden="true" class="filler" style={{ height: `${first * rowHeight}px` }} />}
           {ids.slice(first, end).map((id, index) => {
             const edge = graph.edges.get(id);
             if (edge === undefined) return null;
@@ -182,7 +181,7 @@ export function EdgeTable() {
             );
           })}
           {end < ids.length && (
-            <tr class="filler" style={{ height: `${(ids.length - end) * rowHeight}px` }} />
+            <tr aria-hidden="true" class="filler" style={{ height: `${(ids.length - end) * rowHeight}px` }} />
           )}
         </tbody>
       </table>

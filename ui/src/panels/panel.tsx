@@ -75,8 +75,12 @@ export function Panel() {
   const graph = store.graph.value;
   const selection = store.selection.value;
   return (
-    // biome-ignore lint/a11y/noNoninteractiveTabindex: a scrolling region must be reachable by keys
-    <aside class={store.narrow.value ? 'sheet' : 'panel'} aria-label="Details" data-testid="panel">
+    <aside
+      class={store.narrow.value ? 'sheet' : 'panel'}
+      aria-label="Details"
+      data-testid="panel"
+      tabIndex={0}
+    >
       {store.narrow.value && <i class="grip" />}
       {selection !== null && (
         <button

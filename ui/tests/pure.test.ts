@@ -1,0 +1,167 @@
+/** The small pure rooms: address, rows, history, camera, words. */
+import { describe, expect, it } from 'vitest';
+import { between, fit, toWorld, zoomAt } from '../src/camera';
+import * as format from '../src/format';
+import { firstGrouping, groupsOf } from '../src/groups';
+import { troubles } from '../src/health';
+import { EMPTY, MAX_BARS, MAX_POINTS, MAX_TRAILS, remember } from '../src/history';
+import { order, visibleRows } from '../src/rows';
+import { readPlace, writePlace } from '../src/url';
+import { edge, graphOf, node, pod } from './make';
+
+describe('the address', () => {
+  it.each([
+    { grouping: 'node', selection: { kind: 'edge', id: 'a b>c:80/tcp' }, table: true, query: 'x y' },
+    { grouping: null, selection: null, table: false, query: '' },
+    {
+      grouping: 'workload',
+      selection: {
+        kind: 'link',
+        from: { kind: 'group', id: '~world' },
+        to: { kind: 'vertex', id: 'pod:a/b' },
+      },
+      table: false,
+      query: '',
+    },
+    { grouping: 'namespace', selection: { kind: 'group', id: 'shop' }, table: false, query: '' },
+    { grouping: 'namespace', selection: { kind: 'node', id: 'n1' }, table: false, query: '' },
+  ] as const)('keeps %j', (place) => {
+    expect(readPlace(writePlace(place))).toEqual(place);
+  });
+
+  it('takes no nonsense', () => {
+    expect(readPlace('?group=planet&from=x&to=v:a&table=yes')).toEqual({
+      grouping: null,
+      selection: null,
+      table: false,
+      query: '',
+    });
+  });
+});
+
+describe('the table', () => {
+  const graph = graphOf(
+    [pod('a'), pod('b'), pod('c')],
+    [edge('a', 'b', 5), edge('b', 'c', 50, 0.1), edge('c', 'a', 500)],
+  );
+
+  it('sorts by any column, both ways', () => {
+    const by = (key: Parameters<typeof order>[2]['key'], descending: boolean) =>
+      order(graph, null, { key, descending }).map((id) => id[0]);
+    expect(by('rate', true)).toEqual(['c', 'b', 'a']);
+    expect(by('client', false)).toEqual(['a', 'b', 'c']);
+    expect(by('loss', true)[0]).toBe('b');
+  });
+
+  it('has only the rows near the view in the page', () => {
+    expect(visibleRows(12_000, 30_000, 600, 30)).toEqual({ first: 992, end: 1028 });
+    expect(visibleRows(3, 0, 600, 30)).toEqual({ first: 0, end: 3 });
+    expect(visibleRows(0, 0, 600, 30)).toEqual({ first: 0, end: 0 });
+    expect(visibleRows(5, 90_000, 600, 30)).toEqual({ first: 4, end: 5 });
+  });
+});
+
+it('what is remembered is bounded', () => {
+  const pods = Array.from({ length: 60 }, (_, index) => pod(`p${index}`));
+  const edges = pods.flatMap((a) => pods.map((b) => edge(a.id, b.id, 1))).slice(0, MAX_TRAILS + 100);
+  const graph = graphOf(pods, edges);
+  let history = EMPTY;
+  for (let second = 0; second < 5; second++) history = remember(history, graph, second * 1000);
+  expect(history.trails.size).toBe(MAX_TRAILS);
+  expect(history.bars).toHaveLength(1);
+  const small = graphOf(pods, edges.slice(0, 1));
+  for (let second = 5; second < MAX_BARS * 5 + 300; second++)
+    history = remember(history, small, second * 1000);
+  expect(history.bars).toHaveLength(MAX_BARS);
+  expect(history.trails.get(edges[0]?.id ?? '')?.rate).toHaveLength(MAX_POINTS);
+});
+
+describe('the camera', () => {
+  const size = { width: 1000, height: 700 };
+  it('fits an area inside its margins', () => {
+    const camera = fit({ x: 0, y: 0, width: 500, height: 200 }, size, { top: 10, side: 20, bottom: 50 }, 9);
+    expect(camera.zoom).toBeCloseTo(960 / 500);
+    expect(toWorld(camera, 20, 350).x).toBeCloseTo(0);
+  });
+  it('zooms around what is under the pointer', () => {
+    const camera = { zoom: 1, x: 30, y: -10 };
+    const before = toWorld(camera, 400, 300);
+    const after = toWorld(zoomAt(camera, 400, 300, 2), 400, 300);
+    expect(after.x).toBeCloseTo(before.x);
+    expect(after.y).toBeCloseTo(before.y);
+  });
+  it('glides from one place to another', () => {
+    const from = { zoom: 1, x: 0, y: 0 };
+    const to = { zoom: 4, x: -300, y: 80 };
+    expect(between(from, to, 0)).toEqual(from);
+    expect(between(from, to, 1).x).toBeCloseTo(to.x);
+  });
+});
+
+describe('groups', () => {
+  const graph = graphOf(
+    [
+      pod('a', { namespace: 'one', node: 'n1' }),
+      pod('b', { namespace: null, workload: null, node: null }),
+      pod('x', { kind: 'external', namespace: null, workload: null }),
+      pod('h', { kind: 'node', name: 'n1', namespace: null, workload: null }),
+      pod('s', { kind: 'service' }),
+    ],
+    [],
+    [node('n1'), node('n2')],
+  );
+  const labels = (by: 'node' | 'namespace' | 'workload') => groupsOf(graph, by).map((group) => group.label);
+  it('put what is no pod into tiles of its own, last', () => {
+    expect(labels('namespace')).toEqual(['one', 'nodes', 'services', 'unnamed', 'world']);
+    expect(labels('node')).toEqual(['n1', 'n2', 'services', 'unnamed', 'world']);
+    expect(labels('workload')).toEqual(['web', 'nodes', 'services', 'unnamed', 'world']);
+  });
+  it('start with namespaces only where there are several', () => {
+    expect(firstGrouping(graph)).toBe('workload');
+    expect(firstGrouping(graphOf(['1', '2', '3', '4'].map((name) => pod(name, { namespace: name }))))).toBe(
+      'namespace',
+    );
+  });
+});
+
+it('troubles are listed worst first', () => {
+  const found = troubles(
+    graphOf(
+      [pod('a', { phase: 'failing' }), pod('b', { phase: 'pending' })],
+      [edge('a', 'b', 1, 0.01), edge('b', 'a', 1, 0.3)],
+      [node('n1', { state: 'late' }), node('n2', { state: 'lost' }), node('n3')],
+    ),
+  );
+  expect(found.lossy.map((one) => one.client)).toEqual(['b', 'a']);
+  expect(found.nodes.map((one) => one.name)).toEqual(['n2', 'n1']);
+  expect([found.failing.length, found.pending.length]).toEqual([1, 1]);
+});
+
+describe('words', () => {
+  it.each([
+    [0, '0'],
+    [0.01, '<0.1'],
+    [1.26, '1.3'],
+    [840.4, '840'],
+    [9_999, '9,999'],
+    [10_000, '10.0k'],
+    [1_300_000, '1.3M'],
+  ])('rate %d', (value, text) => expect(format.rate(value)).toBe(text));
+  it.each([
+    [0, '0%'],
+    [0.00001, '<0.01%'],
+    [0.0042, '0.42%'],
+    [0.124, '12.4%'],
+    [1, '100%'],
+  ])('share %d', (value, text) => expect(format.percent(value)).toBe(text));
+  it.each([
+    [999, '999 B'],
+    [1_500, '1.5 kB'],
+    [123_456_789, '123 MB'],
+  ])('bytes %d', (value, text) => expect(format.bytes(value)).toBe(text));
+  it('short names drop the template hash only', () => {
+    expect(format.shortName(pod('x', { name: 'web-7f9c-abcde' }))).toBe('web-abcde');
+    expect(format.shortName(pod('x', { name: 'web-0' }))).toBe('web-0');
+    expect(format.shortName(pod('x', { name: 'other' }))).toBe('other');
+  });
+});
