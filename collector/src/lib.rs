@@ -49,10 +49,17 @@ use self::{
 const GRACE: Duration = Duration::from_secs(5);
 
 /// The clock: the only place that reads it.
+#[expect(clippy::disallowed_methods, reason = "this is the one place")]
 #[must_use]
 pub fn now() -> Ns {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     Ns::try_from(since.as_nanos()).unwrap_or(Ns::MAX)
+}
+
+/// The monotonic clock, for timers.
+#[expect(clippy::disallowed_methods, reason = "this is the one place")]
+fn instant() -> tokio::time::Instant {
+    tokio::time::Instant::now()
 }
 
 /// Runs the collector on bound listeners until `shutdown` completes.

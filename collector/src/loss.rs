@@ -73,7 +73,7 @@ impl Track {
         if after.at <= before.at {
             return Some(before.count as f64);
         }
-        let share = (at - before.at) as f64 / (after.at - before.at) as f64;
+        let share = (at as f64 - before.at as f64) / (after.at as f64 - before.at as f64);
         Some(before.count as f64 + share * (after.count as f64 - before.count as f64))
     }
 }

@@ -277,4 +277,18 @@ proptest! {
         prop_assert_eq!(totals(&merge), once.clone());
         prop_assert_eq!(before.iter().zip(&once).filter(|(before, once)| before > once).count(), 0);
     }
+    /// Whatever the bytes, decoding says so and does not panic.
+    #[test]
+    fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..2_000), flips in prop::collection::vec(any::<(prop::sample::Index, u8)>(), 1..8)) {
+        let _ = wire::codec::decode_report(&bytes);
+        let good = Report { version: 1, node: "n".to_owned(), epoch: 1, seq: 1, edges: vec![wire_edge(1, &Entry { incarnation: 1, ..Entry::default() })], ..Report::default() };
+        let mut damaged = wire::codec::encode_report(&good).expect("encode");
+        for (at, with) in flips {
+            let at = at.index(damaged.len());
+            damaged[at] ^= with;
+        }
+        if let Ok(report) = wire::codec::decode_report(&damaged) {
+            Merge::new(Bounds::default(), START).accept(&report, START);
+        }
+    }
 }

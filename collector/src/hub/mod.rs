@@ -165,7 +165,7 @@ impl Hub {
             revisions: BTreeMap::new(),
             clock: setup.clock,
             metrics: setup.metrics,
-            last_flush: Instant::now(),
+            last_flush: crate::instant(),
             flush_at: None,
             reports,
             commands,
@@ -175,7 +175,7 @@ impl Hub {
 
     /// Runs until `shutdown` turns true.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
-        let mut refresh_at = Instant::now() + REFRESH;
+        let mut refresh_at = crate::instant() + REFRESH;
         loop {
             let wake_at = self.flush_at.map_or(refresh_at, |flush_at| flush_at.min(refresh_at));
             tokio::select! {
@@ -183,7 +183,7 @@ impl Hub {
                 Some(delivery) = self.reports.recv() => self.deliver(delivery),
                 Some(command) = self.commands.recv() => self.command(command),
                 () = sleep_until(wake_at) => {
-                    let now = Instant::now();
+                    let now = crate::instant();
                     if now >= refresh_at {
                         self.refresh();
                         refresh_at = now + REFRESH;
@@ -207,7 +207,7 @@ impl Hub {
 
     /// Asks for a flush that keeps `spacing` from the last one, but is not later than one already asked for.
     fn flush_within(&mut self, spacing: Duration) {
-        let now = Instant::now();
+        let now = crate::instant();
         let at = (self.last_flush + spacing).max(if spacing < TICK { now + spacing } else { now });
         self.flush_at = Some(self.flush_at.map_or(at, |known| known.min(at)));
     }
@@ -326,7 +326,7 @@ impl Hub {
     /// Tells every live view what changed.
     fn flush(&mut self) {
         self.flush_at = None;
-        self.last_flush = Instant::now();
+        self.last_flush = crate::instant();
         let now = (self.clock)();
         let changes = self.merge.take_changes();
         for (id, change) in &changes {

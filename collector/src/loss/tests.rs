@@ -66,7 +66,7 @@ fn stream(per_second: i64, until: Ns, drop_every: Option<usize>) -> Vec<Packet> 
     let gap = SECOND / per_second;
     (1..until / gap)
         .map(|index| {
-            let lost = drop_every.is_some_and(|every| index as usize % every == 0);
+            let lost = drop_every.is_some_and(|every| (index as usize).is_multiple_of(every));
             Packet { sent: index * gap, arrived: (!lost).then_some(index * gap + MS) }
         })
         .collect()

@@ -5,7 +5,10 @@ use super::{
     flow::{Row, Source},
     node::NodeId,
 };
-use crate::time::{MINUTE, Ns, SECOND};
+use crate::{
+    time::{MINUTE, Ns, SECOND},
+    view::NodeState,
+};
 
 /// An ended epoch is folded this long after a newer one appeared.
 pub const EPOCH_FOLDS_AFTER: Ns = 10 * MINUTE;
@@ -67,6 +70,7 @@ impl Merge {
 
     /// What time alone changes: epochs fold, ended edges leave, nodes fall silent, rates sink. Call it twice a second.
     pub fn refresh(&mut self, now: Ns) {
+        let mut news = false;
         for id in 0..self.nodes.len() {
             let node_id = id as NodeId;
             let due = |ended: Option<Ns>| ended.is_some_and(|at| now.saturating_sub(at) >= EPOCH_FOLDS_AFTER);
@@ -78,9 +82,13 @@ impl Merge {
             let node = &mut self.nodes[id];
             node.forget_devices(now);
             let state = node.state(now).0;
-            if node.told.replace(state) != Some(state) {
-                self.touch_node(node_id);
-            }
+            let told = node.told.replace(state);
+            // Lost or not decides what is stale, and what edges say of a side that is missing.
+            news |= told.is_none_or(|told| (told == NodeState::Lost) != (state == NodeState::Lost));
+        }
+        if news {
+            let ids: Vec<FlowId> = self.flows.keys().copied().collect();
+            ids.into_iter().for_each(|id| self.mark_change(id, Change::Touched));
         }
         while let Some(&(at, id)) = self.ended.first() {
             if now.saturating_sub(at) < self.bounds.retention {

@@ -103,10 +103,10 @@ pub struct Totals {
 }
 
 impl Totals {
-    /// The totals of a reported edge; `offset` is added to its times.
+    /// The totals of a reported edge; `offset` is added to its times, which cannot be after `limit`.
     #[must_use]
-    pub fn of(edge: &Edge, offset: Ns) -> Self {
-        let last = |ns: u64| if ns == 0 { 0 } else { time::from_wire(ns).saturating_add(offset) };
+    pub fn of(edge: &Edge, offset: Ns, limit: Ns) -> Self {
+        let last = |ns: u64| if ns == 0 { 0 } else { time::from_wire(ns).saturating_add(offset).min(limit) };
         Self {
             forward: edge.forward.unwrap_or_default(),
             reverse: edge.reverse.unwrap_or_default(),
@@ -241,7 +241,8 @@ impl SideTrack {
         }
         self.samples.push_back(sample);
         while self.samples.len() > MAX_SAMPLES
-            || (self.samples.len() > 2 && self.samples.front().is_some_and(|old| old.at < sample.at - SAMPLE_SPAN))
+            || (self.samples.len() > 2
+                && self.samples.front().is_some_and(|old| old.at < sample.at.saturating_sub(SAMPLE_SPAN)))
         {
             self.samples.pop_front();
         }

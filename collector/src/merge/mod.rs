@@ -22,13 +22,16 @@ use self::{
     flow::{Flow, FlowKey, Row, Side, Source, Totals},
     node::{Node, NodeId},
 };
-use crate::time::{self, MINUTE, Ns};
+use crate::time::{self, MINUTE, Ns, SECOND};
 
 /// An edge's place in the merge; never used twice in a run.
 pub type FlowId = u64;
 
 /// Epochs of one node that are kept apart: a crashing agent folds the oldest early.
 const MAX_EPOCHS: usize = 64;
+
+/// What claims to come from further ahead than this is taken as from there: one wild clock must not stop an edge for ever.
+pub const MAX_AHEAD: Ns = 5 * SECOND;
 
 /// How much the merge may hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -154,7 +157,7 @@ impl Merge {
                 touched.insert((flow, source));
             }
         }
-        let at = time::from_wire(report.sampled_unix_ns).saturating_add(offset);
+        let at = time::from_wire(report.sampled_unix_ns).saturating_add(offset).min(now.saturating_add(MAX_AHEAD));
         for (id, source) in touched {
             if let Some(flow) = self.flows.get_mut(&id) {
                 flow.sample(source, at, held_until, unseen);
@@ -229,7 +232,7 @@ impl Merge {
         }
         let id = known.unwrap_or_else(|| self.insert_flow(key));
         let flow = self.flows.get_mut(&id)?;
-        let totals = Totals::of(edge, offset);
+        let totals = Totals::of(edge, offset, now.saturating_add(MAX_AHEAD));
         let first_seen = time::from_wire(edge.first_seen_unix_ns).saturating_add(offset);
         let mut change = Change::Touched;
         match position {

@@ -196,7 +196,8 @@ impl Node {
         let latest = report.seq >= epoch.seq;
         epoch.seq = epoch.seq.max(report.seq);
         if report.complete {
-            epoch.sampled = epoch.sampled.max(time::from_wire(report.sampled_unix_ns).saturating_add(offset));
+            let sampled = time::from_wire(report.sampled_unix_ns).saturating_add(offset);
+            epoch.sampled = epoch.sampled.max(sampled.min(now.saturating_add(super::MAX_AHEAD)));
         }
         if let Some(other) = &report.other {
             epoch.other = epoch.other.join(other);

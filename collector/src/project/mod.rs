@@ -14,7 +14,10 @@ use std::{
 use self::vertex::VertexKey;
 use crate::{
     graph::{Graph, Identity},
-    merge::{Change, FlowId, Merge, flow::Flow},
+    merge::{
+        Change, FlowId, Merge,
+        flow::{Flow, FlowKey},
+    },
     names::Names,
     time::Ns,
     view::{Delta, NamesRow, NodeRow, NodeState, Snapshot, View, ms},
@@ -47,7 +50,7 @@ pub struct Projection {
     view: View,
     graph: Graph,
     groups: HashMap<Arc<str>, Group>,
-    groups_of: HashMap<FlowId, Vec<Arc<str>>>,
+    groups_of: HashMap<FlowId, (FlowKey, Vec<Arc<str>>)>,
     referenced: HashMap<Arc<str>, (VertexKey, usize)>,
     dirty: HashSet<Arc<str>>,
     vertices_dirty: bool,
@@ -85,7 +88,13 @@ impl Projection {
         }
         for &(id, change) in changes {
             match (change, merge.flow(id)) {
-                (Change::Removed, _) | (_, None) => self.detach(id),
+                (Change::Removed, _) | (_, None) => {
+                    let twin = self.groups_of.get(&id).and_then(|(key, _)| merge.flow_by_key(&key.swapped()));
+                    self.detach(id);
+                    if let Some((twin, flow)) = twin {
+                        self.reattach(twin, flow, merge, names);
+                    }
+                }
                 (Change::Reshaped, Some(flow)) => {
                     self.reattach(id, flow, merge, names);
                     // Which way round the opposite edge belongs may hang on this one.
@@ -95,7 +104,7 @@ impl Projection {
                 }
                 (Change::Touched, Some(_)) => {
                     let groups = self.groups_of.get(&id);
-                    self.dirty.extend(groups.into_iter().flatten().cloned());
+                    self.dirty.extend(groups.into_iter().flat_map(|(_, ids)| ids).cloned());
                 }
             }
         }
@@ -135,9 +144,12 @@ impl Projection {
         for name in gone {
             self.graph.nodes.remove(&name);
         }
+        let before = self.graph.nodes.len();
         for row in rows {
             self.graph.nodes.upsert(row.clone());
         }
+        // In the view by node a node that begins to report is a vertex, too.
+        self.vertices_dirty |= self.view == View::Node && self.graph.nodes.len() != before;
     }
 
     /// The whole graph as of the last step.
@@ -158,7 +170,8 @@ impl Projection {
     }
 
     fn detach(&mut self, id: FlowId) {
-        for group_id in self.groups_of.remove(&id).unwrap_or_default() {
+        let Some((_, group_ids)) = self.groups_of.remove(&id) else { return };
+        for group_id in group_ids {
             let Some(group) = self.groups.get_mut(&group_id) else { continue };
             group.members.remove(&id);
             self.dirty.insert(Arc::clone(&group_id));
@@ -191,7 +204,7 @@ impl Projection {
             self.dirty.insert(Arc::clone(&group_id));
             group_ids.push(group_id);
         }
-        self.groups_of.insert(id, group_ids);
+        self.groups_of.insert(id, (flow.key, group_ids));
     }
 
     fn group(&mut self, client: VertexKey, server: VertexKey, port: u16, protocol: u8) -> Arc<str> {

@@ -1,1 +1,233 @@
-//! t
+//! The browser's contract, and the law of the stream: snapshot + deltas = next snapshot, in every view.
+
+use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
+use wire::v1::{ClockOffset, Counters, Edge, Report};
+
+use super::{Projection, node_rows};
+use crate::{
+    graph::{Graph, Identity},
+    merge::{Bounds, Merge},
+    names::{Inventory, Names, file},
+    time::{MINUTE, MS, Ns, SECOND},
+    view::{Delta, NamesRow, Snapshot, View},
+};
+
+const START: Ns = 1_795_000_000 * SECOND;
+
+/// Decoding refuses unknown fields and missing ones; encoding gives the same JSON back.
+#[test]
+fn the_fixtures_are_ours() {
+    let value = |text: &str| serde_json::from_str::<serde_json::Value>(text).expect("JSON");
+    let text = include_str!("../../../ui/fixtures/snapshot.json");
+    let snapshot: Snapshot = serde_json::from_str(text).expect("a snapshot");
+    assert_eq!(serde_json::to_value(&snapshot).expect("JSON"), value(text));
+    let text = include_str!("../../../ui/fixtures/delta.json");
+    let delta: Delta = serde_json::from_str(text).expect("a delta");
+    assert_eq!(serde_json::to_value(&delta).expect("JSON"), value(text));
+    assert!(Graph::from_snapshot(&snapshot).apply(&delta), "the one follows the other");
+}
+
+fn identity() -> Identity {
+    Identity { run: "1".to_owned(), cluster: "test".to_owned(), since_ms: 0 }
+}
+
+fn names_row() -> NamesRow {
+    NamesRow { source: "file".to_owned(), state: "fresh".to_owned(), error: None, read_ms: None }
+}
+
+/// Pods of three workloads on two nodes; `which` says who is there.
+fn inventory(which: u8) -> Inventory {
+    let pods: Vec<String> = (0..6u8)
+        .filter(|index| which & (1 << index) != 0)
+        .map(|index| {
+            format!(
+                r#"{{"kind":"Pod","metadata":{{"name":"w{}-{index}","namespace":"ns{}","uid":"{index}",
+                "ownerReferences":[{{"kind":"StatefulSet","name":"w{}"}}]}},"spec":{{"nodeName":"n{}"}},
+                "status":{{"phase":"Running","podIP":"10.0.0.{}"}}}}"#,
+                index % 3,
+                index % 2,
+                index % 3,
+                index % 2 + 1,
+                index / 2 + 1
+            )
+        })
+        .collect();
+    let text = format!(r#"{{"items":[{},{{"kind":"Node","metadata":{{"name":"n3"}}}}]}}"#, pods.join(","));
+    file::parse(text.replace("[,", "[").as_bytes()).expect("a list")
+}
+
+#[derive(Debug, Clone)]
+enum Step {
+    Report { node: u8, edges: Vec<(u8, u8, bool, bool, bool)> },
+    Names(u8),
+    Time(i64),
+}
+
+fn step() -> impl Strategy<Value = Step> {
+    let edge = (1u8..5, 1u8..5, any::<bool>(), any::<bool>(), any::<bool>());
+    prop_oneof![
+        6 => (1u8..4, prop::collection::vec(edge, 0..6)).prop_map(|(node, edges)| Step::Report { node, edges }),
+        1 => any::<u8>().prop_map(Step::Names),
+        2 => prop_oneof![Just(200), Just(2_000), Just(20_000), Just(700_000)].prop_map(Step::Time),
+    ]
+}
+
+struct World {
+    merge: Merge,
+    names: Names,
+    now: Ns,
+    seq: [u64; 4],
+}
+
+impl World {
+    fn new() -> Self {
+        Self { merge: Merge::new(Bounds::default(), START), names: Names::default(), now: START, seq: [0; 4] }
+    }
+
+    fn apply(&mut self, step: &Step) {
+        self.now += 100 * MS;
+        match step {
+            Step::Report { node, edges } => self.report(*node, edges),
+            Step::Names(which) => self.names.read(inventory(*which), self.now),
+            Step::Time(ms) => self.now += ms * MS,
+        }
+        self.merge.refresh(self.now);
+    }
+
+    fn report(&mut self, node: u8, edges: &[(u8, u8, bool, bool, bool)]) {
+        let seq = &mut self.seq[usize::from(node)];
+        *seq += 1;
+        let time = self.now.unsigned_abs();
+        let edges = edges.iter().map(|&(client, server, at_client, guessed, last)| Edge {
+            client: vec![10, 0, 0, client],
+            server: vec![10, 0, 0, server],
+            server_port: 80,
+            protocol: 6,
+            side: if at_client { 1 } else { 2 },
+            incarnation: 1,
+            guessed,
+            r#final: last,
+            forward: Some(Counters { skbs: *seq, segments: *seq, l3_bytes: *seq * 60, payload_bytes: 0 }),
+            first_seen_unix_ns: time,
+            forward_last_unix_ns: time,
+            ..Edge::default()
+        });
+        let report = Report {
+            version: 1,
+            node: format!("n{node}"),
+            epoch: 1,
+            seq: *seq,
+            sent_unix_ns: time,
+            sampled_unix_ns: time,
+            complete: true,
+            next_tick_ms: 200,
+            clock: Some(ClockOffset { offset_ns: 0, error_ns: 0 }),
+            edges: edges.collect(),
+            ..Report::default()
+        };
+        self.merge.accept(&report, self.now);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
+
+    /// Every view: the deltas lead a browser to what a newcomer gets, and what changed bit by bit equals what is
+    /// projected afresh.
+    #[test]
+    fn snapshot_and_deltas_are_the_next_snapshot(steps in prop::collection::vec(step(), 1..40)) {
+        let mut world = World::new();
+        let mut projections = View::ALL.map(|view| Projection::new(view, 0, &world.merge, &world.names, &names_row()));
+        let mut browsers = View::ALL.map(|view| Graph::new(view, 0, names_row()));
+        for step in &steps {
+            world.apply(step);
+            let changes = world.merge.take_changes();
+            for (id, _) in &changes {
+                world.merge.evaluate(*id, world.now);
+            }
+            let nodes = node_rows(&world.merge, &world.names, world.now);
+            for (projection, browser) in projections.iter_mut().zip(&mut browsers) {
+                projection.update(&changes, &world.merge, &world.names);
+                projection.set_nodes(&nodes);
+                if let Some(delta) = projection.step(&world.merge, &world.names, &names_row(), &identity(), world.now) {
+                    prop_assert!(browser.apply(&delta));
+                }
+                let told = browser.snapshot(&identity(), crate::view::ms(world.now));
+                prop_assert_eq!(&told, &projection.snapshot(&identity(), world.now));
+                let mut afresh = Projection::new(told.view, told.revision, &world.merge, &world.names, &names_row());
+                afresh.set_nodes(&nodes);
+                afresh.step(&world.merge, &world.names, &names_row(), &identity(), world.now);
+                let afresh = afresh.snapshot(&identity(), world.now);
+                prop_assert_eq!(&told.edges, &afresh.edges);
+                prop_assert_eq!(&told.vertices, &afresh.vertices);
+            }
+        }
+    }
+}
+
+fn edges(world: &World, view: View) -> Snapshot {
+    let mut projection = Projection::new(view, 0, &world.merge, &world.names, &names_row());
+    projection.step(&world.merge, &world.names, &names_row(), &identity(), world.now);
+    projection.snapshot(&identity(), world.now)
+}
+
+#[test]
+fn views_group_and_name() {
+    let mut world = World::new();
+    world.apply(&Step::Names(0b0000_0101));
+    world.apply(&Step::Report { node: 1, edges: vec![(1, 2, true, false, false)] });
+    let ids = |view| edges(&world, view).edges.iter().map(|edge| edge.id.to_string()).collect::<Vec<_>>();
+    assert_eq!(ids(View::Pod), ["pod:ns0/w0-0>pod:ns0/w2-2:80/tcp"]);
+    assert_eq!(ids(View::Workload), ["workload:ns0/StatefulSet/w0>workload:ns0/StatefulSet/w2:80/tcp"]);
+    assert_eq!(ids(View::Namespace), ["namespace:ns0>namespace:ns0:80/tcp"]);
+    assert_eq!(ids(View::Node), ["node:n1>node:n1:80/tcp"]);
+}
+
+#[test]
+fn a_guessed_direction_gives_way_to_a_known_one() {
+    let mut world = World::new();
+    world.apply(&Step::Report { node: 1, edges: vec![(1, 2, true, false, false)] });
+    // The other node saw no SYN and took 10.0.0.1 for the server.
+    world.apply(&Step::Report { node: 2, edges: vec![(2, 1, true, true, false)] });
+    let snapshot = edges(&world, View::Pod);
+    assert_eq!(snapshot.edges.len(), 1, "joined, not doubled");
+    let edge = &snapshot.edges[0];
+    assert!(!edge.guessed && edge.client.ends_with("10.0.0.1"));
+    assert_eq!(edge.server_side.as_ref().map(|side| side.reverse.skbs), Some(1), "seen from its other end");
+    assert_eq!(edge.client_side.as_ref().map(|side| side.forward.skbs), Some(1), "never added up");
+}
+
+#[test]
+fn a_reused_address_is_two_edges() {
+    let mut world = World::new();
+    world.apply(&Step::Names(0b0000_0001));
+    world.apply(&Step::Report { node: 1, edges: vec![(1, 4, true, false, false)] });
+    world.now += MINUTE;
+    // Pod 1 holds 10.0.0.1 now; its device is another one.
+    world.apply(&Step::Names(0b0000_0010));
+    world.now += MINUTE;
+    let time = world.now.unsigned_abs();
+    let edge = Edge {
+        client: vec![10, 0, 0, 1],
+        server: vec![10, 0, 0, 4],
+        server_port: 80,
+        protocol: 6,
+        side: 1,
+        device: 2,
+        incarnation: 1,
+        forward: Some(Counters { skbs: 5, ..Counters::default() }),
+        first_seen_unix_ns: time,
+        ..Edge::default()
+    };
+    let report = Report {
+        node: "n1".to_owned(),
+        epoch: 1,
+        seq: 9,
+        clock: Some(ClockOffset::default()),
+        edges: vec![edge],
+        ..Report::default()
+    };
+    world.merge.accept(&report, world.now);
+    let clients: Vec<String> = edges(&world, View::Pod).edges.iter().map(|edge| edge.client.to_string()).collect();
+    assert_eq!(clients, ["pod:ns0/w0-0", "pod:ns1/w1-1"]);
+}

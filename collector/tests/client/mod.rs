@@ -53,7 +53,7 @@ impl Collector {
 
     pub(crate) async fn agent(&self) -> Agent {
         let address = self.reports.as_ref().expect("a TCP report listener");
-        Agent { stream: BufReader::new(TcpStream::connect(address).await.expect("connect")) }
+        Agent::connect(address).await
     }
 
     /// Status line, headers and body as one text.
@@ -115,20 +115,33 @@ pub(crate) struct Agent {
 
 pub(crate) struct Reply {
     pub(crate) status: u16,
+    pub(crate) head: String,
     pub(crate) body: Vec<u8>,
 }
 
 impl Agent {
+    pub(crate) async fn connect(address: &str) -> Self {
+        Self { stream: BufReader::new(TcpStream::connect(address).await.expect("connect")) }
+    }
+
     pub(crate) async fn post(&mut self, body: &[u8]) -> Reply {
+        self.send(body).await;
+        self.reply().await
+    }
+
+    pub(crate) async fn send(&mut self, body: &[u8]) {
         let request = format!("POST /v1/reports HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
         self.stream.write_all(request.as_bytes()).await.expect("write");
         self.stream.write_all(body).await.expect("write");
+    }
+
+    pub(crate) async fn reply(&mut self) -> Reply {
         let head = head(&mut self.stream).await;
         let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("a status");
         let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.trim().parse().ok());
         let mut body = vec![0; length.unwrap_or(0)];
         timeout(LIMIT, self.stream.read_exact(&mut body)).await.expect("in time").expect("read");
-        Reply { status, body }
+        Reply { status, head, body }
     }
 }
 
