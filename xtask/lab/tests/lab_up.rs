@@ -113,17 +113,21 @@ fn a_rate_holds_and_changes_and_a_link_drops() {
     let link = DroppingLink::install(&lab, edge, 12).expect("a dropping link");
     let flow = client.start_udp((server.v4(), 8443).into(), 100, 10_000.0).expect("a flow");
     let sent = || lab.ledger().expect("a ledger").get(&edge).map_or(0, |totals| totals.forward.packets);
-    let window = Duration::from_secs(2);
-    let rate_over_window = || {
-        let (before, start) = (sent(), Instant::now());
-        std::thread::sleep(window);
-        (sent() - before) as f64 / start.elapsed().as_secs_f64()
+    // Over a second, and on a machine that is busy with other things over one of the next few.
+    let holds = |wanted: f64| {
+        let mut rates = Vec::new();
+        let held = (0..8).any(|_| {
+            let (before, start) = (sent(), Instant::now());
+            std::thread::sleep(Duration::from_secs(1));
+            let rate = (sent() - before) as f64 / start.elapsed().as_secs_f64();
+            rates.push(rate);
+            (rate - wanted).abs() <= wanted * 0.05
+        });
+        assert!(held, "{wanted} packets a second wanted: {rates:?}");
     };
-    let fast = rate_over_window();
-    assert!((9_000.0..11_000.0).contains(&fast), "{fast} packets a second, 10,000 wanted");
+    holds(10_000.0);
     flow.set_rate(100.0).expect("a new rate");
-    let slow = rate_over_window();
-    assert!((80.0..160.0).contains(&slow), "{slow} packets a second, 100 wanted");
+    holds(100.0);
     flow.stop().expect("it stops");
     let (dropped, passed) = (link.dropped().expect("a counter").packets, link.passed().expect("a counter").packets);
     assert_eq!(dropped + passed, sent());
@@ -224,26 +228,53 @@ fn up_until_killed() {
     std::thread::sleep(Duration::from_secs(60));
 }
 
-#[test]
-fn a_killed_lab_leaves_nothing() {
-    if !may_run() {
-        return;
-    }
-    let file = std::env::temp_dir().join(format!("orrery-lab-id-{}", std::process::id()));
+/// Starts a lab in a process of its own, and kills that process once the lab is up. Gives the lab's id.
+fn kill_an_owner(before: impl FnOnce(&str)) -> String {
+    let file =
+        std::env::temp_dir().join(format!("orrery-lab-id-{}-{:?}", std::process::id(), std::thread::current().id()));
     let mut owner = Command::new(std::env::current_exe().expect("this test"))
         .args(["up_until_killed", "--exact", "--ignored"])
         .env("ORRERY_LAB_ID_FILE", &file)
         .stdout(Stdio::null())
         .spawn()
         .expect("it starts");
-    let id = lab::wait_for("the lab's id", Duration::from_secs(30), || {
-        std::fs::read_to_string(&file).ok().filter(|id| !id.is_empty())
-    })
-    .expect("an id");
+    let written = || std::fs::read_to_string(&file).ok().filter(|id| !id.is_empty());
+    let id = lab::wait_for("the lab's id", Duration::from_secs(30), written).expect("an id");
     assert!(left_of(&id).len() > 6);
+    before(&id);
     owner.kill().expect("killed");
     owner.wait().expect("reaped");
+    std::fs::remove_file(&file).expect("removed");
+    id
+}
+
+#[test]
+fn a_killed_lab_leaves_nothing() {
+    if !may_run() {
+        return;
+    }
+    let id = kill_an_owner(|_| ());
     lab::wait_for("everything to be gone", Duration::from_secs(20), || left_of(&id).is_empty().then_some(()))
         .expect("nothing is left");
-    std::fs::remove_file(&file).expect("removed");
+}
+
+#[test]
+fn the_next_start_reaps_what_nobody_watches() {
+    if !may_run() {
+        return;
+    }
+    let id = kill_an_owner(|id| {
+        let janitors = std::fs::read_dir("/proc").expect("/proc").flatten().filter(|entry| {
+            let command = std::fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
+            command.ends_with(&format!("\0janitor\0{id}\0"))
+        });
+        for janitor in janitors {
+            let pid = janitor.file_name().to_string_lossy().into_owned();
+            assert!(Command::new("kill").args(["-9", &pid]).status().expect("kill").success());
+        }
+    });
+    assert!(!left_of(&id).is_empty(), "nobody watched");
+    let lab = Lab::up(LabSpec::plain(1, Offloads::On)).expect("the next lab");
+    assert_eq!(left_of(&id), Vec::<String>::new());
+    drop(lab);
 }
