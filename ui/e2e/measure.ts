@@ -11,8 +11,11 @@ interface Point {
   readonly y: number;
 }
 
+/** Start, control and end of a quadratic curve. */
+export type Path = readonly [Point, Point, Point];
+
 /** Parses `data-focus-path`: start, control and end of a quadratic curve, in pixels of the map. */
-export function parsePath(text: string): [Point, Point, Point] {
+export function parsePath(text: string): Path {
   const points = text.split(' ').map((pair) => {
     const [x, y] = pair.split(',').map(Number);
     if (x === undefined || y === undefined || Number.isNaN(x + y)) throw new Error(`no path: ${text}`);
@@ -23,8 +26,23 @@ export function parsePath(text: string): [Point, Point, Point] {
   return [a, control, b];
 }
 
+/** The part of the screen a path needs, in whole pixels. */
+export function around(path: Path): { x: number; y: number; width: number; height: number } {
+  const xs = path.map((point) => point.x);
+  const ys = path.map((point) => point.y);
+  const x = Math.max(0, Math.floor(Math.min(...xs)) - 6);
+  const y = Math.max(0, Math.floor(Math.min(...ys)) - 6);
+  return { x, y, width: Math.ceil(Math.max(...xs)) + 6 - x, height: Math.ceil(Math.max(...ys)) + 6 - y };
+}
+
+/** A path seen from the corner of an area. */
+export function shifted([a, control, b]: Path, from: Point): Path {
+  const move = (point: Point) => ({ x: point.x - from.x, y: point.y - from.y });
+  return [move(a), move(control), move(b)];
+}
+
 /** Points one pixel apart along a quadratic curve. */
-function walk([a, control, b]: [Point, Point, Point]): Point[] {
+function walk([a, control, b]: Path): Point[] {
   const points: Point[] = [];
   let last: Point | null = null;
   let rest = 0;
@@ -46,7 +64,7 @@ function walk([a, control, b]: [Point, Point, Point]): Point[] {
 }
 
 /** Where particles are along the path, in pixels from its start. Particles are the brightest thing there. */
-export function particlesAlong(pixels: Pixels, path: [Point, Point, Point], margin = 14): number[] {
+export function particlesAlong(pixels: Pixels, path: Path, margin = 14): number[] {
   const light = walk(path).map((point) => {
     let sum = 0;
     let brightest = 0;

@@ -27,18 +27,15 @@ async function visit(options: Parameters<Browser['newContext']>[0], search = '')
 
 /** What the stream's own first event says. */
 async function picture(): Promise<Picture> {
-  const stop = new AbortController();
-  const response = await fetch(`${collector()}api/v1/stream?view=pod`, { signal: stop.signal });
+  const response = await fetch(`${collector()}api/v1/stream?view=pod`);
   if (response.body === null) throw new Error('no stream');
   let text = '';
   for await (const chunk of response.body) {
     text += Buffer.from(chunk as Uint8Array).toString('utf8');
     const found =
       /event: ?snapshot[\s\S]*?data: ?(.*)\n\n/.exec(text) ?? /data: ?(.*)\nevent: ?snapshot/.exec(text);
-    if (found?.[1] !== undefined) {
-      stop.abort();
-      return JSON.parse(found[1]) as Picture;
-    }
+    // Leaving the loop ends the request.
+    if (found?.[1] !== undefined) return JSON.parse(found[1]) as Picture;
   }
   throw new Error('the stream ended before its snapshot');
 }
@@ -49,10 +46,10 @@ async function violations(page: Page): Promise<string[]> {
   await page.evaluate(readFileSync(axe, 'utf8'));
   return page.evaluate(async () => {
     const { axe: checker } = window as unknown as {
-      axe: { run(): Promise<{ violations: { id: string; nodes: { html: string }[] }[] }> };
+      axe: { run(): Promise<{ violations: { id: string; nodes: { html: string; failureSummary: string }[] }[] }> };
     };
     const result = await checker.run();
-    return result.violations.map((one) => `${one.id}: ${one.nodes.map((node) => node.html).join(' | ')}`);
+    return result.violations.map((one) => `${one.id}: ${one.nodes.map((node) => `${node.html} ${node.failureSummary}`).join(' | ')}`);
   });
 }
 
@@ -154,7 +151,7 @@ describe('on a phone', () => {
     await page.getByTestId('edge-panel').waitFor();
     await page.getByTestId('close-details').click();
     await page.getByTestId('tab-nodes').click();
-    await page.getByTestId('node-row').first().waitFor();
+    await page.locator('[data-testid=node-row]:visible').first().waitFor();
     await page.getByTestId('tab-more').click();
     await page.getByTestId('theme').last().click();
     await page.getByTestId('tab-map').click();

@@ -7,7 +7,7 @@ import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { spacing } from '../src/rate';
 import { DESKTOP, decode, launch, openPage } from './browser';
-import { medianGap, parsePath, particlesAlong } from './measure';
+import { around, medianGap, parsePath, particlesAlong, shifted } from './measure';
 
 const wanted = JSON.parse(process.env.ORRERY_SPACING ?? '[]') as { edge: string; rate: number }[];
 /** Screenshots per edge. */
@@ -38,8 +38,10 @@ describe.skipIf(wanted.length === 0)('the gap between particles', () => {
       for (let shot = 0; shot < SHOTS; shot++) {
         const text = await page.getByTestId('map').getAttribute('data-focus-path');
         const path = parsePath(text ?? '');
-        const png = await page.screenshot({ clip: box });
-        rows.push(particlesAlong(await decode(context, png), path));
+        const area = around(path);
+        const clip = { ...area, x: area.x + box.x, y: area.y + box.y };
+        const pixels = await decode(context, await page.screenshot({ clip }));
+        rows.push(particlesAlong(pixels, shifted(path, area)));
         await page.waitForTimeout(230);
       }
       const gap = medianGap(rows);
