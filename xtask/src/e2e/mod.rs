@@ -2,8 +2,8 @@
 //!
 //! The page's tests (`npm run e2e`) get three variables:
 //! - `ORRERY_URL`: the page;
-//! - `ORRERY_SPACING`: a JSON list of flows at known rates, each `{ "id", "client", "server", "port", "pps" }`, where `id` is the
-//!   edge's in the pod view;
+//! - `ORRERY_SPACING`: a JSON list of flows at known rates, each `{ "edge", "rate" }`: the edge's id in the pod view, and packets a
+//!   second;
 //! - `ORRERY_LAB`: where they change the lab while they look at it; `control` says how.
 
 mod control;
@@ -75,13 +75,7 @@ impl Rated {
     }
 
     fn describe(&self) -> serde_json::Value {
-        json!({
-            "id": self.id(),
-            "client": self.client.name(),
-            "server": self.server.name(),
-            "port": self.port,
-            "pps": self.pps,
-        })
+        json!({ "edge": self.id(), "rate": self.pps })
     }
 
     /// Datagrams that the generator sent so far, by its own ledger.
