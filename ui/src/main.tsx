@@ -1,7 +1,10 @@
 /** Starts the page: styles, data, frame. */
 import './style/base.css';
 import './style/frame.css';
+import './style/map.css';
+import './style/table.css';
 import './style/panels.css';
+import './style/narrow.css';
 import { render } from 'preact';
 import { App } from './app';
 import { startFeed } from './feed';

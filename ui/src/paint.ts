@@ -2,7 +2,7 @@
 import type { Camera, Size } from './camera';
 import { measure, type Path } from './geometry';
 import { type Context, label, pill, roundedRect } from './pen';
-import { FLAG, type Link, type Scene, type SceneTile, TONE } from './scene';
+import { FLAG, type Link, type Scene, type SceneTile, TONE } from './picture';
 
 /** Colours, read from the style sheet. */
 export interface Palette {

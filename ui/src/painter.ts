@@ -6,7 +6,7 @@ import type { Camera, Size } from './camera';
 import { type Drawn, type Palette, paintBase, paintMarks, project } from './paint';
 import { Particles } from './particles';
 import type { Context } from './pen';
-import type { Scene } from './scene';
+import type { Scene } from './picture';
 
 /** A canvas of either kind. */
 export type Surface = OffscreenCanvas | HTMLCanvasElement;

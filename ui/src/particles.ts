@@ -7,7 +7,7 @@
 import type { Path } from './geometry';
 import { type Drawn, LOSS_AT, type Palette } from './paint';
 import type { Context } from './pen';
-import { SPEED, spacing } from './rate';
+import { SPEED, spacing, weight } from './rate';
 
 /** A gap that differs less than this from what is shown stays as it is. */
 const STEADY = 0.03;
@@ -62,8 +62,11 @@ export class Particles {
         colour = wanted;
         ctx.fillStyle = wanted;
       }
-      ctx.globalAlpha = link.tone === 'quiet' && !link.focus ? 0.4 : 1;
-      const side = link.focus ? FOCUS_SIDE : drawn.length > CROWD ? SIDE * 0.75 : SIDE;
+      const crowded = drawn.length > CROWD && link.loss === 0;
+      // In a crowd the busy links stay clear and the others recede.
+      const strength = crowded ? 0.35 + 0.65 * weight(link.rate) : 1;
+      ctx.globalAlpha = link.focus ? 1 : link.tone === 'quiet' ? 0.4 * strength : strength;
+      const side = link.focus ? FOCUS_SIDE : crowded ? SIDE * 0.75 : SIDE;
       if (link.loss === 0) run(ctx, path, train.gap, train.offset, 0, path.length, side);
       else {
         const mark = path.at[Math.round(LOSS_AT * (path.at.length - 1))] ?? path.length;

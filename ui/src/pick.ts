@@ -1,7 +1,7 @@
 /** Pure: what of a scene is under a point. */
 import { type Camera, toWorld } from './camera';
 import { distance } from './geometry';
-import type { Link, Scene } from './scene';
+import type { Link, Scene } from './picture';
 
 /** Something of the picture. */
 export type Hit =

@@ -1,7 +1,7 @@
 /** The live table of links: the map's accessible twin. A real table; only the rows near the view are in the page. */
 import { useSignal } from '@preact/signals';
 import { useEffect, useRef } from 'preact/hooks';
-import { bytes, count, percent, rate, service } from './format';
+import { bytes, count, percent, rate, service, shortName } from './format';
 import type { Graph } from './graph';
 import { isLossy, lossRatio } from './health';
 import { CloseIcon, LossIcon } from './icons';
@@ -25,7 +25,7 @@ function Name({ vertex, id }: { vertex: Vertex | undefined; id: string }) {
   return (
     <span class="cut" title={vertex.name}>
       {vertex.namespace !== null && <small>{vertex.namespace}/</small>}
-      {vertex.name}
+      {store.narrow.value ? shortName(vertex) : vertex.name}
     </span>
   );
 }

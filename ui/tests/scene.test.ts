@@ -7,7 +7,9 @@ import { groupsOf } from '../src/groups';
 import { arrange } from '../src/layout';
 import { hit } from '../src/pick';
 import { activity, lineWidth, spacing } from '../src/rate';
-import { compose, FLAG, MAX_LINKS, type Scene, TONE } from '../src/scene';
+import { compose } from '../src/scene';
+import { FLAG, type Scene, TONE } from '../src/picture';
+import { MAX_LINKS } from '../src/links';
 import { type Selection, search } from '../src/select';
 import { edge, graphOf, node, pod } from './make';
 

@@ -2,7 +2,7 @@
 import { count } from '../format';
 import type { Graph } from '../graph';
 import { LossIcon, WarningIcon } from '../icons';
-import { isChatter } from '../scene';
+import { isChatter } from '../links';
 import * as store from '../store';
 import type { Vertex } from '../view';
 import { NodeList } from './nodes';

@@ -1,0 +1,164 @@
+/** Pure: which links are drawn at which level, with what weight, colour and label. */
+import type { Density } from './density';
+import { fan } from './fan';
+import { percent } from './format';
+import { bend } from './geometry';
+import { isLossy, lossRatio } from './health';
+import { tileRect } from './layout';
+import type { Link, LinkTone, Place, SceneInput } from './picture';
+import { lineWidth, weight } from './rate';
+import type { End } from './select';
+import type { Edge } from './view';
+
+/** Links drawn at once; every unhealthy one is drawn beyond that. */
+export const MAX_LINKS = 1500;
+/** Labels of loss drawn at once; the other marks stay. */
+const MAX_LOSS_LABELS = 8;
+
+interface Bundle {
+  readonly from: End;
+  readonly to: End;
+  readonly edges: Edge[];
+  rate: number;
+  loss: number;
+  lossy: number;
+}
+
+/** Bundles edges for the zoom level: tile to tile, or pod to pod when near enough or within one tile. */
+export function bundle(
+  edges: Iterable<Edge>,
+  byPod: boolean,
+  groupOfVertex: (id: string) => string | undefined,
+): Map<string, Bundle> {
+  const bundles = new Map<string, Bundle>();
+  for (const edge of edges) {
+    const client = groupOfVertex(edge.client);
+    const server = groupOfVertex(edge.server);
+    if (client === undefined || server === undefined || edge.client === edge.server) continue;
+    const pods = byPod || client === server;
+    const from: End = pods ? { kind: 'vertex', id: edge.client } : { kind: 'group', id: client };
+    const to: End = pods ? { kind: 'vertex', id: edge.server } : { kind: 'group', id: server };
+    const key = `${from.id}\n${to.id}`;
+    let found = bundles.get(key);
+    if (found === undefined) {
+      found = { from, to, edges: [], rate: 0, loss: 0, lossy: 0 };
+      bundles.set(key, found);
+    }
+    found.edges.push(edge);
+    found.rate += edge.rate.forwardSkbs;
+    if (isLossy(edge)) {
+      found.loss = Math.max(found.loss, lossRatio(edge));
+      found.lossy += 1;
+    }
+  }
+  return bundles;
+}
+
+/** All links to draw, unhealthy ones last, and how many were left out. */
+export function drawLinks(
+  input: SceneInput,
+  places: ReadonlyMap<string, Place>,
+  lit: ReadonlySet<string> | null,
+): { links: Link[]; hidden: number } {
+  const { graph, layout, zoom, selection } = input;
+  const focus = selection?.kind === 'edge' ? graph.edges.get(selection.id) : undefined;
+  const others = focus === undefined ? graph.edges.values() : without(graph.edges.values(), focus.id);
+  const byPod = zoom >= layout.density.podZoom;
+  // From afar a tile's inner traffic shows as its pods' brightness; only what is unhealthy is drawn.
+  const all = [...bundle(others, byPod, (id) => places.get(id)?.group).entries()].filter(
+    ([, entry]) => byPod || entry.lossy > 0 || entry.from.kind === 'group' || lit !== null,
+  );
+  const isLit = (entry: Bundle) => lit === null || entry.edges.some((edge) => lit.has(edge.id));
+  all.sort(
+    ([ka, a], [kb, b]) =>
+      Number(isLit(b)) - Number(isLit(a)) || b.rate - a.rate || (ka < kb ? -1 : ka > kb ? 1 : 0),
+  );
+  const shown = all.filter(([, entry], index) => index < MAX_LINKS || entry.lossy > 0);
+  const ends = fan(
+    shown.map(([, entry]) => entry),
+    (id) => {
+      const place = layout.tiles.get(id);
+      return place === undefined ? undefined : tileRect(place);
+    },
+    (id) => places.get(id),
+    layout.density.pod * 0.35,
+  );
+  // Many lines stay calm by being fainter, each.
+  const crowd = Math.min(1, Math.max(0.4, 250 / Math.max(shown.length, 1)));
+  let labels = MAX_LOSS_LABELS;
+  const links = shown
+    .map(([id, entry], index): Link => {
+      const [a, b] = ends[index] ?? [
+        { x: 0, y: 0 },
+        { x: 0, y: 0 },
+      ];
+      const dim = !isLit(entry);
+      const counted = lit === null || dim ? entry.edges : entry.edges.filter((edge) => lit.has(edge.id));
+      const rate = counted.reduce((sum, edge) => sum + edge.rate.forwardSkbs, 0);
+      return {
+        id,
+        from: entry.from,
+        to: entry.to,
+        edges: entry.edges.map((edge) => edge.id),
+        curve: bend(a, b),
+        rate,
+        ...look(entry, rate, crowd),
+        dim,
+        focus: selection?.kind === 'link' && !dim,
+        loss: entry.loss,
+        label: entry.lossy > 0 && !dim && labels-- > 0 ? lossLabel(entry.loss, entry.lossy) : null,
+      };
+    })
+    .sort((a, b) => a.loss - b.loss);
+  if (focus !== undefined) links.push(...focusLink(focus, places, layout.density));
+  return { links, hidden: all.length - shown.length };
+}
+
+function* without(edges: Iterable<Edge>, id: string): Iterable<Edge> {
+  for (const edge of edges) if (edge.id !== id) yield edge;
+}
+
+/** The selected edge, drawn alone from pod to pod whatever the level. */
+function focusLink(edge: Edge, places: ReadonlyMap<string, Place>, density: Density): Link[] {
+  const from = places.get(edge.client);
+  const to = places.get(edge.server);
+  if (from === undefined || to === undefined) return [];
+  const distance = Math.hypot(to.x - from.x, to.y - from.y) || 1;
+  const trim = (density.pod * 0.35) / distance;
+  const dx = (to.x - from.x) * trim;
+  const dy = (to.y - from.y) * trim;
+  const loss = isLossy(edge) ? lossRatio(edge) : 0;
+  return [
+    {
+      id: `edge\n${edge.id}`,
+      from: { kind: 'vertex', id: edge.client },
+      to: { kind: 'vertex', id: edge.server },
+      edges: [edge.id],
+      curve: bend({ x: from.x + dx, y: from.y + dy }, { x: to.x - dx, y: to.y - dy }),
+      rate: edge.rate.forwardSkbs,
+      width: 1.7,
+      alpha: 1,
+      tone: loss > 0 ? 'bad' : edge.state === 'stale' ? 'stale' : 'l4',
+      dim: false,
+      focus: true,
+      loss,
+      label: loss > 0 ? lossLabel(loss, 1) : null,
+    },
+  ];
+}
+
+function lossLabel(ratio: number, edges: number): string {
+  return edges > 1 ? `up to ${percent(ratio)} lost` : `${percent(ratio)} lost`;
+}
+
+/** Name service and our own reports are in every cluster's picture; they stay faint. */
+export function isChatter(edge: Edge): boolean {
+  return edge.own || edge.port === 53;
+}
+
+function look(entry: Bundle, rate: number, crowd: number): { tone: LinkTone; width: number; alpha: number } {
+  if (entry.lossy > 0) return { tone: 'bad', width: 1.7, alpha: 1 };
+  if (entry.edges.every((edge) => edge.state === 'stale')) return { tone: 'stale', width: 0.8, alpha: 0.4 };
+  if (entry.edges.every(isChatter)) return { tone: 'quiet', width: 0.55, alpha: 0.14 * crowd };
+  return { tone: 'l4', width: lineWidth(rate), alpha: (0.2 + 0.4 * weight(rate)) * crowd };
+}

@@ -1,0 +1,95 @@
+/** What a picture consists of: the types that pass from deciding to drawing, and nothing else. */
+import type { Density } from './density';
+import type { Curve } from './geometry';
+import type { Graph } from './graph';
+import type { Group, Grouping } from './groups';
+import type { Layout, Rect } from './layout';
+import type { End, Found, Selection } from './select';
+
+/** How a pod's square looks. Below `New` it is the step of activity. */
+export const TONE = { New: 4, Pending: 5, Failing: 6 } as const;
+/** Flags of a pod's square. */
+export const FLAG = { Dim: 1, Hatched: 2, Selected: 4, Round: 8 } as const;
+
+/** What a link says by its colour. */
+export type LinkTone = 'l4' | 'bad' | 'stale' | 'quiet';
+
+/** One drawn link, standing for one or more edges. */
+export interface Link {
+  readonly id: string;
+  readonly from: End;
+  readonly to: End;
+  readonly edges: readonly string[];
+  readonly curve: Curve;
+  /** Forward packets per second of all its edges: what the particles show. */
+  readonly rate: number;
+  readonly width: number;
+  readonly alpha: number;
+  readonly tone: LinkTone;
+  /** Dimmed links have no particles. */
+  readonly dim: boolean;
+  readonly focus: boolean;
+  readonly loss: number;
+  readonly label: string | null;
+}
+
+/** A group's tile. */
+export interface SceneTile {
+  readonly id: string;
+  readonly label: string;
+  readonly count: string;
+  readonly rect: Rect;
+  readonly tone: 'plain' | 'bad' | 'warning';
+  readonly mark: string | null;
+  readonly selected: boolean;
+  readonly dim: boolean;
+}
+
+/** All squares, as columns. */
+export interface ScenePods {
+  readonly x: Float32Array;
+  readonly y: Float32Array;
+  readonly tone: Uint8Array;
+  readonly flags: Uint8Array;
+  readonly ids: readonly string[];
+  readonly labels: readonly string[];
+  /** Room for each label, world units. */
+  readonly room: Float32Array;
+}
+
+/** A workload that just changed its size. */
+export interface ScenePill {
+  readonly text: string;
+  readonly area: Rect;
+}
+
+/** All that is drawn. */
+export interface Scene {
+  readonly density: Density;
+  readonly tiles: readonly SceneTile[];
+  readonly pods: ScenePods;
+  /** Centres of free slots, x and y by turns; shown where there is room for them. */
+  readonly sockets: Float32Array;
+  readonly links: readonly Link[];
+  readonly pills: readonly ScenePill[];
+  readonly hiddenLinks: number;
+}
+
+/** What a scene is made of. */
+export interface SceneInput {
+  readonly graph: Graph;
+  readonly grouping: Grouping;
+  readonly groups: readonly Group[];
+  readonly layout: Layout;
+  readonly zoom: number;
+  readonly selection: Selection | null;
+  readonly found: Found | null;
+}
+
+/** Where a vertex is. */
+export interface Place {
+  readonly x: number;
+  readonly y: number;
+  readonly cell: Rect;
+  readonly group: string;
+}
