@@ -57,7 +57,8 @@ fn main() -> Result<()> {
     }
     let root_dir = concat!(env!("CARGO_MANIFEST_DIR"), "/../agent-ebpf");
     // Objects that are wrong on purpose, for the tests; a release has none.
-    let features: &[&str] = if env::var("PROFILE").is_ok_and(|profile| profile == "debug") { &["sabotage"] } else { &[] };
+    let features: &[&str] =
+        if env::var("PROFILE").is_ok_and(|profile| profile == "debug") { &["sabotage"] } else { &[] };
     let package = Package { name: "agent-ebpf", root_dir, features, ..Package::default() };
     aya_build::build_ebpf([package], Toolchain::Custom(toolchain))
 }

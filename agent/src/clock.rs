@@ -1,6 +1,9 @@
 //! The only place that reads the clocks.
 
+use std::time::Duration;
+
 use nix::time::{ClockId, clock_gettime};
+use tokio::time::Instant;
 
 use crate::edge::WallClock;
 
@@ -15,6 +18,13 @@ pub fn monotonic_ns() -> u64 {
 pub fn wall(skew_ns: i64) -> WallClock {
     let offset_ns = read(ClockId::CLOCK_REALTIME).cast_signed() - monotonic_ns().cast_signed() + skew_ns;
     WallClock { offset_ns }
+}
+
+/// An instant for the runtime's timers, so far from now.
+#[must_use]
+#[expect(clippy::disallowed_methods, reason = "this is the place that reads the clocks")]
+pub fn timer(after: Duration) -> Instant {
+    Instant::now() + after
 }
 
 fn read(id: ClockId) -> u64 {

@@ -1,70 +1,52 @@
 //! Reads the kernel side out, tick by tick, into the table, and makes reports of it.
 
-use std::{
-    collections::HashSet,
-    net::SocketAddr,
-    time::Duration,
-};
+use std::{collections::HashSet, time::Duration};
 
-use agent_ebpf::abi::{Event, EventKind, FlowKey, FlowTotals, Loss, LinkType};
-use bytes::Bytes;
+use agent_ebpf::abi::{Event, EventKind, FlowKey, FlowTotals, LinkType, Loss};
 use tracing::{debug, info, warn};
-use wire::v1::{self, Ack, LossCause, Report};
+use wire::v1;
 
 use crate::{
     clock,
     config::Config,
     devices::{Devices, Link, pod_facing},
-    ledger::{Kind, Ledger},
+    ledger::Ledger,
+    pace::Pace,
     session::Session,
     source::kernel::{KernelError, links::Links, load::Kernel},
     summarise::{Folded, Limits, Moment, Table},
 };
 
-/// Between two reports while things change.
-pub const FAST_TICK: Duration = Duration::from_millis(200);
-/// Between two reports while nothing does.
-pub const SLOW_TICK: Duration = Duration::from_secs(2);
-/// How long nothing must have changed before the tick slows down.
-const QUIET_AFTER: Duration = Duration::from_secs(2);
-/// Reports made at once for a new edge, a second.
-const FLUSHES_PER_SECOND: f64 = 20.0;
 /// Between two reads of the devices' own counters while things change.
 const ACCOUNT_EVERY: Duration = Duration::from_secs(1);
 /// A device must be still for this long around a read of its counters.
 const STILL_FOR: Duration = Duration::from_millis(2);
 /// Events taken from the ring in one go.
 const EVENTS_AT_ONCE: usize = 16_384;
-/// Edges in one report; a larger table is told in parts, each within the body limit.
-const EDGES_PER_REPORT: usize = 16_384;
 
 /// One node's agent: kernel side, devices, table, and the talk with the collector.
 pub struct Node {
-    name: String,
-    epoch: u64,
+    pub(crate) name: String,
+    pub(crate) epoch: u64,
     skew_ns: i64,
     devices_by_glob: Option<globset::GlobSet>,
     kernel: Kernel,
     links: Links,
-    devices: Devices,
-    table: Table,
-    session: Session,
-    ledger: Ledger,
+    pub(crate) devices: Devices,
+    pub(crate) table: Table,
+    pub(crate) session: Session,
+    pub(crate) ledger: Ledger,
     readings: Vec<(FlowKey, FlowTotals)>,
-    losses: [u64; Loss::COUNT as usize],
-    drain_loss: u64,
-    refused_hooks: Vec<String>,
-    sampled_ns: u64,
-    active_ns: u64,
-    reported_ns: u64,
+    pub(crate) losses: [u64; Loss::COUNT as usize],
+    pub(crate) drain_loss: u64,
+    pub(crate) refused_hooks: Vec<String>,
+    pub(crate) sampled_ns: u64,
+    pub(crate) pace: Pace,
     accounted_ns: u64,
-    flush_tokens: f64,
-    flush_ns: u64,
-    peeked: u64,
     /// Parts of a report that was too large for one.
-    parts: Vec<Vec<v1::Edge>>,
+    pub(crate) parts: Vec<Vec<v1::Edge>>,
     /// The report under way is one of several parts.
-    split: bool,
+    pub(crate) split: bool,
 }
 
 impl Node {
@@ -101,12 +83,8 @@ impl Node {
             drain_loss: 0,
             refused_hooks: Vec::new(),
             sampled_ns: now_ns,
-            active_ns: now_ns,
-            reported_ns: 0,
+            pace: Pace::new(now_ns),
             accounted_ns: 0,
-            flush_tokens: FLUSHES_PER_SECOND,
-            flush_ns: now_ns,
-            peeked: 0,
             parts: Vec::new(),
             split: false,
         };
@@ -135,7 +113,7 @@ impl Node {
             }
             self.kernel.detach(ifindex);
             self.devices.remove(ifindex, now_ns);
-            self.active_ns = now_ns;
+            self.pace.active(now_ns);
         }
         let mut fresh = Vec::new();
         for link in &links {
@@ -149,7 +127,7 @@ impl Node {
         let blind = self.devices.iter_present().filter(|device| device.blind_spot.is_some()).count();
         self.ledger.blind_spots.set(i64::try_from(blind).unwrap_or(i64::MAX));
         if !fresh.is_empty() {
-            self.active_ns = now_ns;
+            self.pace.active(now_ns);
             self.account().await?;
         }
         Ok(())
@@ -211,48 +189,23 @@ impl Node {
     /// Whether a new flow may be told at once: a bounded number a second, and not while the collector is away.
     pub fn may_flush(&mut self) -> bool {
         let now_ns = clock::monotonic_ns();
-        let seconds = now_ns.saturating_sub(self.flush_ns) as f64 / 1e9;
-        self.flush_ns = now_ns;
-        self.flush_tokens = (self.flush_tokens + seconds * FLUSHES_PER_SECOND).min(FLUSHES_PER_SECOND);
-        let may = self.flush_tokens >= 1.0 && self.session.may_send(now_ns);
-        if may {
-            self.flush_tokens -= 1.0;
-        }
-        may
+        self.session.may_send(now_ns) && self.pace.may_flush(now_ns)
     }
 
-    /// Whether it is time to read the maps: always while things change; else when the slow tick is over, or a look at
-    /// the devices' totals shows that something moved.
+    /// Whether it is time to read the maps.
     pub fn tick_due(&mut self) -> bool {
-        let now_ns = clock::monotonic_ns();
-        if !self.quiet(now_ns) || now_ns.saturating_sub(self.reported_ns) >= SLOW_TICK.as_nanos() as u64 {
-            return true;
-        }
-        let moved = self.peek();
-        std::mem::replace(&mut self.peeked, moved) != moved
+        let (kernel, devices) = (&self.kernel, &self.devices);
+        self.pace.due(clock::monotonic_ns(), || peek(kernel, devices))
     }
 
-    fn quiet(&self, now_ns: u64) -> bool {
-        now_ns.saturating_sub(self.active_ns) >= QUIET_AFTER.as_nanos() as u64
-    }
-
-    /// All buffers that belong to flows, on all devices: cheap to read.
-    fn peek(&self) -> u64 {
-        let totals = self.devices.watched().filter_map(|ifindex| self.kernel.device(ifindex));
-        totals.flatten().map(|way| way.skbs - way.link_control).sum()
-    }
-
-    fn moment(&self) -> Moment {
-        Moment {
-            now_ns: clock::monotonic_ns(),
-            clock: clock::wall(self.skew_ns),
-            next_seq: self.session.seq + 1,
-        }
+    /// Now, by both clocks.
+    pub(crate) fn moment(&self) -> Moment {
+        Moment { now_ns: clock::monotonic_ns(), clock: clock::wall(self.skew_ns), next_seq: self.session.seq + 1 }
     }
 
     fn note(&mut self, folded: &Folded, now_ns: u64) {
         if folded.active || folded.edges_new > 0 {
-            self.active_ns = now_ns;
+            self.pace.active(now_ns);
         }
     }
 
@@ -319,131 +272,6 @@ impl Node {
         Ok(())
     }
 
-    /// The next report's body, unless the collector is to be left alone for now.
-    pub fn report(&mut self) -> Option<Bytes> {
-        let moment = self.moment();
-        if !self.session.may_send(moment.now_ns) {
-            return None;
-        }
-        let seq = self.session.seq + 1;
-        if self.parts.is_empty() {
-            let mut edges = self.table.report(seq, self.session.acked_seq, self.session.full);
-            while edges.len() > EDGES_PER_REPORT {
-                self.parts.push(edges.split_off(edges.len() - EDGES_PER_REPORT));
-            }
-            self.split = !self.parts.is_empty();
-            self.parts.push(edges);
-        }
-        let full = self.session.full;
-        let edges = self.parts.pop().unwrap_or_default();
-        let tick = if self.quiet(moment.now_ns) { SLOW_TICK } else { FAST_TICK };
-        self.ledger.tick_milliseconds.set(i64::try_from(tick.as_millis()).unwrap_or(i64::MAX));
-        let report = Report {
-            version: wire::VERSION,
-            node: self.name.clone(),
-            epoch: self.epoch,
-            seq,
-            acked_seq: self.session.acked_seq,
-            collector_run: self.session.collector_run,
-            full,
-            sent_unix_ns: moment.clock.unix_ns(moment.now_ns),
-            sampled_unix_ns: moment.clock.unix_ns(self.sampled_ns),
-            complete: self.parts.is_empty(),
-            next_tick_ms: u32::try_from(tick.as_millis()).unwrap_or(u32::MAX),
-            clock: self.session.clock(),
-            edges,
-            devices: self.devices.report(),
-            losses: self.loss_rows(),
-            other: Some(self.table.other()),
-            refused_hooks: self.refused_hooks.clone(),
-            agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-        };
-        match wire::codec::encode_report(&report) {
-            Ok(body) => {
-                self.session.seq = seq;
-                self.reported_ns = moment.now_ns;
-                self.ledger.report_bytes.inc_by(body.len() as u64);
-                Some(Bytes::from(body))
-            }
-            Err(error) => {
-                warn!(%error, "report not encoded");
-                None
-            }
-        }
-    }
-
-    fn loss_rows(&self) -> Vec<v1::Loss> {
-        let kernel = Loss::ALL.into_iter().map(|loss| {
-            let cause = match loss {
-                Loss::RingFull => LossCause::RingFull,
-                Loss::MapFull => LossCause::MapFull,
-                Loss::Fragment => LossCause::Fragment,
-                Loss::UnknownDevice => LossCause::UnknownDevice,
-                Loss::HeaderDepth => LossCause::HeaderDepth,
-            };
-            (cause, self.losses[loss as usize])
-        });
-        let own = [(LossCause::Drain, self.drain_loss), (LossCause::TableFull, self.table.refused())];
-        let rows = kernel.chain(own).filter(|(_, count)| *count > 0);
-        rows.map(|(cause, count)| {
-            self.ledger.lost.get_or_create(&Kind { kind: cause.as_str_name() }).set(count.cast_signed());
-            v1::Loss { cause: cause.into(), count }
-        })
-        .collect()
-    }
-
-    /// Takes an acknowledgement; says whether there is more to send at once.
-    pub fn acknowledged(&mut self, ack: &Ack, sent_unix_ns: u64, received_unix_ns: u64) -> bool {
-        if self.session.failures() > 0 {
-            info!(collector_run = ack.collector_run, "reports arrive again");
-        }
-        let partly = !self.parts.is_empty();
-        let was_full = self.session.full;
-        self.session.acknowledged(ack, sent_unix_ns, received_unix_ns);
-        self.ledger.acknowledged(ack.seq);
-        if ack.resync {
-            info!(collector_run = ack.collector_run, "the collector asks for everything");
-            self.parts.clear();
-            return true;
-        }
-        if partly {
-            self.session.full = was_full;
-            return true;
-        }
-        self.table.acknowledge(ack.seq);
-        false
-    }
-
-    /// A split report of which a part did not arrive is told anew as a whole: the mark says nothing of its other parts.
-    fn give_up_parts(&mut self) {
-        self.session.full |= std::mem::take(&mut self.split);
-        self.parts.clear();
-    }
-
-    /// Notes a report that did not arrive.
-    pub fn failed(&mut self, kind: &'static str, why: &str) {
-        self.give_up_parts();
-        self.ledger.report_failed(kind);
-        let now_ns = clock::monotonic_ns();
-        let first = self.session.failures() == 0;
-        let wait = self.session.failed(now_ns, now_ns);
-        if first {
-            warn!(error = why, retry_in = ?wait, "report not delivered");
-        }
-    }
-
-    /// The collector wants to be left alone for a while.
-    pub fn busy(&mut self, wait: Duration) {
-        self.give_up_parts();
-        self.ledger.report_failed("busy");
-        self.session.wait(clock::monotonic_ns(), wait);
-    }
-
-    /// Names the agent's own connection.
-    pub fn set_own(&mut self, own: Option<(SocketAddr, SocketAddr)>) {
-        self.table.set_own(own);
-    }
-
     /// Takes our programs off every device.
     pub fn detach(&mut self) {
         let watched: Vec<_> = self.devices.watched().collect();
@@ -451,4 +279,10 @@ impl Node {
             self.kernel.detach(ifindex);
         }
     }
+}
+
+/// All buffers that belong to flows, on all devices: cheap to read.
+fn peek(kernel: &Kernel, devices: &Devices) -> u64 {
+    let totals = devices.watched().filter_map(|ifindex| kernel.device(ifindex));
+    totals.flatten().map(|way| way.skbs - way.link_control).sum()
 }

@@ -9,6 +9,9 @@ pub mod devices;
 pub mod drain;
 pub mod edge;
 pub mod ledger;
+pub mod pace;
+pub mod ports;
+pub mod report;
 pub mod session;
 pub mod source;
 pub mod summarise;
@@ -25,8 +28,9 @@ use tracing::{info, warn};
 
 use crate::{
     config::Config,
-    drain::{FAST_TICK, Node},
+    drain::Node,
     ledger::Ledger,
+    pace::FAST_TICK,
     source::kernel::{KernelError, trigger::Trigger},
     transport::{Answer, Client, TransportError},
 };
@@ -76,7 +80,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     let mut in_flight = false;
     // A new edge came while a report was under way: the next one follows at once.
     let mut wanted = false;
-    let mut look_at = Instant::now();
+    let mut look_at = clock::timer(Duration::ZERO);
     let mut devices_at: Option<Instant> = None;
     loop {
         let mut due = false;
@@ -87,7 +91,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
                 in_flight = false;
                 due = settle(&mut node, answer) | std::mem::take(&mut wanted);
             }
-            () = trigger.changed(), if devices_at.is_none() => devices_at = Some(Instant::now() + DEVICES_GAP),
+            () = trigger.changed(), if devices_at.is_none() => devices_at = Some(clock::timer(DEVICES_GAP)),
             () = sleep_until(devices_at.unwrap_or(look_at)), if devices_at.is_some() => {
                 devices_at = None;
                 survive(node.reconcile().await);
@@ -100,7 +104,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
                 }
             },
             () = sleep_until(look_at) => {
-                look_at = Instant::now() + FAST_TICK;
+                look_at = clock::timer(FAST_TICK);
                 due = node.tick_due();
             }
         }

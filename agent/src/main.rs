@@ -29,7 +29,11 @@ fn main() -> ExitCode {
         .with_env_filter(EnvFilter::new(&config.log))
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
-    if std::io::stderr().is_terminal() { logs.init() } else { logs.json().init() }
+    if std::io::stderr().is_terminal() {
+        logs.init()
+    } else {
+        logs.json().init()
+    }
 
     match start(config) {
         Ok(()) => ExitCode::SUCCESS,

@@ -10,13 +10,11 @@ use std::{
 use agent_ebpf::abi::{Event, FlowKey, FlowTotals, tcp_state};
 use wire::v1::{Counters, Edge as WireEdge};
 
-use crate::edge::{
-    Edge, EdgeId, FIRST_EPHEMERAL_PORT, Orientation, WallClock, edge_id, grew, growth, guessed_orientation,
-    known_orientation,
+use crate::{
+    edge::{Edge, EdgeId, Orientation, WallClock, edge_id, grew, growth, guessed_orientation, known_orientation},
+    ports::HighPorts,
 };
 
-/// High server ports told apart for one pair of endpoints; what comes after folds under port 0.
-pub const MAX_HIGH_PORTS: u32 = 64;
 /// A closed flow's entry is removed after this long without a packet.
 pub const CLOSED_AFTER_NS: u64 = 5_000_000_000;
 /// Any flow's entry is removed after this long without a packet.
@@ -75,7 +73,7 @@ pub struct Table {
     /// Final totals that no acknowledgement covers yet.
     retiring: Vec<(EdgeId, Edge)>,
     flows: HashMap<FlowKey, Flow>,
-    high_ports: HashMap<([u8; 16], [u8; 16], u8, u64), u32>,
+    high_ports: HighPorts,
     own: HashSet<(SocketAddr, SocketAddr)>,
     other: Counters,
     refused: u64,
@@ -92,7 +90,7 @@ impl Table {
             edges: HashMap::new(),
             retiring: Vec::new(),
             flows: HashMap::new(),
-            high_ports: HashMap::new(),
+            high_ports: HighPorts::default(),
             own: HashSet::new(),
             other: Counters::default(),
             refused: 0,
@@ -141,12 +139,7 @@ impl Table {
     }
 
     /// Folds current readings of flows. `device` gives the incarnation behind an interface index.
-    pub fn fold(
-        &mut self,
-        readings: &[(FlowKey, FlowTotals)],
-        moment: Moment,
-        device: impl Fn(u32) -> u64,
-    ) -> Folded {
+    pub fn fold(&mut self, readings: &[(FlowKey, FlowTotals)], moment: Moment, device: impl Fn(u32) -> u64) -> Folded {
         let mut folded = Folded::default();
         // Flows that know who opened come first, so that the other way of the same connection need not guess.
         for (key, totals) in readings {
@@ -175,8 +168,7 @@ impl Table {
     pub fn fold_unmapped(&mut self, event: &Event, moment: Moment, device: impl Fn(u32) -> u64) -> Folded {
         let mut folded = Folded::default();
         let key = &event.key;
-        let orientation =
-            known_orientation(key, event.tcp_state).unwrap_or_else(|| self.orientation_of_new(key));
+        let orientation = known_orientation(key, event.tcp_state).unwrap_or_else(|| self.orientation_of_new(key));
         let delta = FlowTotals {
             skbs: 1,
             segments: u64::from(event.segments),
@@ -213,13 +205,14 @@ impl Table {
 
     /// Retires edges that have been silent for long enough and that no flow adds to.
     pub fn retire(&mut self, now_ns: u64) {
-        let silent = |edge: &Edge| {
-            edge.flows == 0 && now_ns.saturating_sub(edge.active_ns) >= self.limits.retire_after_ns
-        };
+        let silent =
+            |edge: &Edge| edge.flows == 0 && now_ns.saturating_sub(edge.active_ns) >= self.limits.retire_after_ns;
         let ids: Vec<_> = self.edges.iter().filter(|(_, edge)| silent(edge)).map(|(id, _)| *id).collect();
         for id in ids {
             if let Some(mut edge) = self.edges.remove(&id) {
-                self.release_high_port(&id);
+                if edge.guessed {
+                    self.high_ports.leave(&id);
+                }
                 edge.pending = true;
                 self.retiring.push((id, edge));
             }
@@ -372,9 +365,7 @@ impl Table {
         if self.edges.contains_key(&id) {
             return Target::Edge(id);
         }
-        let high = orientation.guessed && id.server_port >= FIRST_EPHEMERAL_PORT;
-        let pair = (id.client, id.server, id.protocol, id.device);
-        if high && self.high_ports.get(&pair).is_some_and(|ports| *ports >= MAX_HIGH_PORTS) {
+        if orientation.guessed && self.high_ports.full(&id) {
             id.server_port = 0;
             if self.edges.contains_key(&id) {
                 return Target::Edge(id);
@@ -383,8 +374,8 @@ impl Table {
         if self.len() >= self.limits.max_edges {
             return Target::Other;
         }
-        if high && id.server_port != 0 {
-            *self.high_ports.entry(pair).or_default() += 1;
+        if orientation.guessed {
+            self.high_ports.enter(&id);
         }
         let edge = Edge {
             incarnation: moment.next_seq,
@@ -398,18 +389,6 @@ impl Table {
         folded.edges_new += u32::from(!edge.own);
         self.edges.insert(id, edge);
         Target::Edge(id)
-    }
-
-    fn release_high_port(&mut self, id: &EdgeId) {
-        let pair = (id.client, id.server, id.protocol, id.device);
-        if id.server_port >= FIRST_EPHEMERAL_PORT
-            && let Some(ports) = self.high_ports.get_mut(&pair)
-        {
-            *ports = ports.saturating_sub(1);
-            if *ports == 0 {
-                self.high_ports.remove(&pair);
-            }
-        }
     }
 
     fn is_own(&self, key: &FlowKey) -> bool {

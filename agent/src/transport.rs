@@ -113,7 +113,8 @@ impl Client {
         match parts.status {
             StatusCode::OK => Ok(Answer::Ack(wire::codec::decode_ack(&answer).map_err(TransportError::Ack)?)),
             StatusCode::SERVICE_UNAVAILABLE => {
-                let seconds = parts.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
+                let seconds =
+                    parts.headers.get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()?.parse().ok());
                 Ok(Answer::Busy(Duration::from_secs(seconds.unwrap_or(1).min(60))))
             }
             status => Ok(Answer::Refused { status, reason: String::from_utf8_lossy(&answer).trim().to_owned() }),

@@ -2,7 +2,8 @@
 
 use agent::{
     edge::WallClock,
-    summarise::{Limits, MAX_HIGH_PORTS, Moment, Table},
+    ports::MAX_HIGH_PORTS,
+    summarise::{Limits, Moment, Table},
 };
 use agent_ebpf::abi::{Direction, Event, EventKind, FlowKey, FlowTotals, mapped, tcp_state};
 use wire::v1::{Edge, Side};
@@ -62,8 +63,7 @@ fn both_ways_of_a_connection_are_one_edge_and_the_syn_tells_the_client() {
     let mut table = table(10);
     let out = sent(50_000, 40_000, 6);
     // The answer stands first in the batch: it must not guess.
-    let readings =
-        [(out.reversed(), totals(2, tcp_state::ACCEPTOR, 1)), (out, totals(3, tcp_state::OPENER, 1))];
+    let readings = [(out.reversed(), totals(2, tcp_state::ACCEPTOR, 1)), (out, totals(3, tcp_state::OPENER, 1))];
     assert!(fold(&mut table, &readings, at(1, 1)).is_empty());
     let edge = only(&mut table, 1);
     assert_eq!((edge.client, edge.server, edge.server_port), (POD.to_vec(), PEER.to_vec(), 40_000));
@@ -102,10 +102,8 @@ fn an_entry_that_grows_adds_its_growth_and_one_that_was_made_anew_adds_all() {
 fn closed_flows_end_after_five_seconds_idle_ones_after_thirty() {
     let mut table = table(10);
     let (open, closed) = (sent(50_000, 80, 6), sent(50_001, 80, 6));
-    let readings = [
-        (open, totals(1, tcp_state::OPENER, 1)),
-        (closed, totals(1, tcp_state::OPENER | tcp_state::FIN, 1)),
-    ];
+    let readings =
+        [(open, totals(1, tcp_state::OPENER, 1)), (closed, totals(1, tcp_state::OPENER | tcp_state::FIN, 1))];
     assert!(fold(&mut table, &readings, at(5, 1)).is_empty());
     assert_eq!(fold(&mut table, &readings, at(7, 1)), [closed]);
     table.finish(&closed, Some(&totals(4, tcp_state::OPENER | tcp_state::FIN, 7)), at(7, 1), |_| DEVICE);

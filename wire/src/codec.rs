@@ -40,7 +40,9 @@ pub enum DecodeError {
     #[error("decode report")]
     Protobuf(#[from] prost::DecodeError),
     /// A version this build does not read.
-    #[error("report version unknown: {found}; hint: this build reads versions 1 to {VERSION}: upgrade the collector first")]
+    #[error(
+        "report version unknown: {found}; hint: this build reads versions 1 to {VERSION}: upgrade the collector first"
+    )]
     Version {
         /// The version in the report.
         found: u32,

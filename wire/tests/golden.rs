@@ -4,9 +4,7 @@ use std::{fs, path::Path};
 
 use wire::{
     codec::{decode_report, encode_report},
-    v1::{
-        ClockOffset, Counters, Device, DeviceCounters, Edge, Loss, LossCause, Report, Side, Tier,
-    },
+    v1::{ClockOffset, Counters, Device, DeviceCounters, Edge, Loss, LossCause, Report, Side, Tier},
 };
 
 fn sample() -> Report {

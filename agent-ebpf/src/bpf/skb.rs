@@ -52,8 +52,7 @@ impl<'a> Copied<'a> {
             return None;
         }
         // SAFETY: the helper writes head_len bytes, between 1 and HEAD_BYTES, to a larger buffer, or fails.
-        let outcome =
-            unsafe { bpf_skb_load_bytes(ctx.skb.skb.cast(), 0, head.as_mut_ptr().cast(), head_len as u32) };
+        let outcome = unsafe { bpf_skb_load_bytes(ctx.skb.skb.cast(), 0, head.as_mut_ptr().cast(), head_len as u32) };
         (outcome == 0).then_some(Self { head, head_len, len })
     }
 }

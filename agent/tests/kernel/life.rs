@@ -2,9 +2,10 @@
 
 use std::{
     process::{Command, Output},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 
+use agent::clock;
 use lab::{
     AgentOptions, Lab, LabSpec, Offloads, Owner, PodSpec, Protocol, Reply, UdpSend, testing::lab_or_skip, wait_for,
 };
@@ -67,7 +68,7 @@ fn an_idle_node_settles_to_the_slow_tick_and_a_new_pod_is_seen_at_once() {
 
     let owner = Owner::Deployment("late".to_owned());
     let pods = lab.add_pods(&[PodSpec::new("shop", owner, 0, "n1")]).expect("a pod");
-    let up = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).expect("after 1970").as_nanos() as u64;
+    let up = clock::wall(0).unix_ns(clock::monotonic_ns());
     let device = wait_for("the pod's device", Duration::from_secs(5), || {
         let report = receiver.latest("n1")?;
         report.devices.into_iter().find(|device| device.name == pods[0].device())

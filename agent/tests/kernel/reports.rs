@@ -70,9 +70,10 @@ impl Receiver {
         self.with(|heard| {
             let mut sum = Totals::default();
             for ((node, ..), row) in &heard.rows {
-                let device = heard.latest.get(node).and_then(|report| {
-                    report.devices.iter().find(|device| device.incarnation == row.device)
-                });
+                let device = heard
+                    .latest
+                    .get(node)
+                    .and_then(|report| report.devices.iter().find(|device| device.incarnation == row.device));
                 if node != pod.node()
                     || device.is_none_or(|device| device.name != pod.device())
                     || row.client != client

@@ -54,10 +54,12 @@ impl Links {
             let routes: Vec<_> =
                 self.handle.route().get(family).execute().try_collect().await.map_err(netlink("the routes"))?;
             let defaults = routes.iter().filter(|route| route.header.destination_prefix_length == 0);
-            facts.uplinks.extend(defaults.flat_map(|route| &route.attributes).filter_map(|attribute| match attribute {
-                RouteAttribute::Oif(ifindex) => Some(*ifindex),
-                _ => None,
-            }));
+            facts.uplinks.extend(defaults.flat_map(|route| &route.attributes).filter_map(
+                |attribute| match attribute {
+                    RouteAttribute::Oif(ifindex) => Some(*ifindex),
+                    _ => None,
+                },
+            ));
         }
         let addresses: Vec<_> =
             self.handle.address().get().execute().try_collect().await.map_err(netlink("the addresses"))?;

@@ -1,11 +1,6 @@
 //! The loaded object: programs, maps, the ring, and the links that hold our programs on devices.
 
-use std::{
-    collections::HashMap,
-    fs,
-    os::fd::AsFd as _,
-    path::Path,
-};
+use std::{collections::HashMap, fs, os::fd::AsFd as _, path::Path};
 
 use agent_ebpf::abi::{DeviceTotals, DirectionTotals, Event, FlowKey, FlowTotals, LinkType, Loss, maps, programs};
 use aya::{

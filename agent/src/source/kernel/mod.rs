@@ -26,7 +26,9 @@ pub enum KernelError {
     #[error("load eBPF object; hint: the agent needs the capabilities BPF, PERFMON and NET_ADMIN (root has them)")]
     Load(#[source] Box<aya::EbpfError>),
     /// A program was refused.
-    #[error("load program: {program}; hint: the agent needs the capabilities BPF, PERFMON and NET_ADMIN (root has them)")]
+    #[error(
+        "load program: {program}; hint: the agent needs the capabilities BPF, PERFMON and NET_ADMIN (root has them)"
+    )]
     Program {
         /// Its name.
         program: &'static str,

@@ -4,9 +4,7 @@ use std::os::fd::{AsRawFd as _, OwnedFd};
 
 use nix::{
     errno::Errno,
-    sys::socket::{
-        AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket,
-    },
+    sys::socket::{AddressFamily, MsgFlags, NetlinkAddr, SockFlag, SockProtocol, SockType, bind, recv, socket},
 };
 use tokio::io::unix::AsyncFd;
 

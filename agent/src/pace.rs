@@ -1,0 +1,103 @@
+//! When to read and report: fast while things change, slowly while nothing does, at once for a new edge. Pure.
+
+use std::time::Duration;
+
+/// Between two reports while things change.
+pub const FAST_TICK: Duration = Duration::from_millis(200);
+/// Between two reports while nothing does.
+pub const SLOW_TICK: Duration = Duration::from_secs(2);
+/// How long nothing must have changed before the tick slows down.
+const QUIET_AFTER: Duration = Duration::from_secs(2);
+/// Reports made at once for a new edge, a second.
+pub const FLUSHES_PER_SECOND: u32 = 20;
+
+/// The pace of one agent. All times are monotonic nanoseconds.
+#[derive(Debug)]
+pub struct Pace {
+    active_ns: u64,
+    reported_ns: u64,
+    flush_tokens: f64,
+    flush_ns: u64,
+    moved: u64,
+}
+
+impl Pace {
+    /// Starts fast.
+    #[must_use]
+    pub fn new(now_ns: u64) -> Self {
+        let flush_tokens = f64::from(FLUSHES_PER_SECOND);
+        Self { active_ns: now_ns, reported_ns: 0, flush_tokens, flush_ns: now_ns, moved: 0 }
+    }
+
+    /// Something changed.
+    pub fn active(&mut self, now_ns: u64) {
+        self.active_ns = now_ns;
+    }
+
+    /// A report was made.
+    pub fn reported(&mut self, now_ns: u64) {
+        self.reported_ns = now_ns;
+    }
+
+    /// The tick of now.
+    #[must_use]
+    pub fn tick(&self, now_ns: u64) -> Duration {
+        if now_ns.saturating_sub(self.active_ns) >= nanos(QUIET_AFTER) { SLOW_TICK } else { FAST_TICK }
+    }
+
+    /// Whether it is time to read the maps: always while things change; else when the slow tick is over, or when `moved`
+    /// (a sum over the devices that is cheap to read) is not what it was.
+    pub fn due(&mut self, now_ns: u64, moved: impl FnOnce() -> u64) -> bool {
+        if self.tick(now_ns) == FAST_TICK || now_ns.saturating_sub(self.reported_ns) >= nanos(SLOW_TICK) {
+            return true;
+        }
+        let moved = moved();
+        std::mem::replace(&mut self.moved, moved) != moved
+    }
+
+    /// Whether a new edge may be told at once: [`FLUSHES_PER_SECOND`] of them, saved up for at most a second.
+    pub fn may_flush(&mut self, now_ns: u64) -> bool {
+        let most = f64::from(FLUSHES_PER_SECOND);
+        let seconds = now_ns.saturating_sub(self.flush_ns) as f64 / 1e9;
+        self.flush_ns = now_ns;
+        self.flush_tokens = (self.flush_tokens + seconds * most).min(most);
+        let may = self.flush_tokens >= 1.0;
+        if may {
+            self.flush_tokens -= 1.0;
+        }
+        may
+    }
+}
+
+fn nanos(duration: Duration) -> u64 {
+    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FAST_TICK, FLUSHES_PER_SECOND, Pace, SLOW_TICK};
+
+    const SECOND_NS: u64 = 1_000_000_000;
+
+    #[test]
+    fn quiet_slows_it_down_and_movement_wakes_it() {
+        let mut pace = Pace::new(0);
+        assert_eq!((pace.tick(SECOND_NS), pace.tick(2 * SECOND_NS)), (FAST_TICK, SLOW_TICK));
+        pace.reported(10 * SECOND_NS);
+        let at = 10 * SECOND_NS + 1;
+        pace.due(at, || 5);
+        assert!(!pace.due(at, || 5));
+        assert!(pace.due(at, || 6), "something moved");
+        assert!(pace.due(12 * SECOND_NS, || 6), "the slow tick is over");
+        pace.active(at);
+        assert!(pace.due(at, || 6));
+    }
+
+    #[test]
+    fn flushes_are_bounded() {
+        let mut pace = Pace::new(0);
+        let granted = (0..1_000).filter(|_| pace.may_flush(0)).count();
+        assert_eq!(granted, FLUSHES_PER_SECOND as usize);
+        assert!(pace.may_flush(SECOND_NS / 20 + 1) && !pace.may_flush(SECOND_NS / 20 + 2));
+    }
+}
