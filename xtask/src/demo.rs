@@ -29,8 +29,8 @@ pub(crate) struct Args {
     /// Keep the posted reports in this file
     #[arg(long, value_name = "FILE", conflicts_with = "replay")]
     record: Option<PathBuf>,
-    /// Play recorded reports, over and over: needs no root and no BPF
-    #[arg(long, value_name = "FILE")]
+    /// Play recorded reports, over and over: needs no root and no BPF; without FILE, the sample in the tree
+    #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = crate::lab::SAMPLE)]
     replay: Option<PathBuf>,
     /// Choose another link to drop packets, and another share; 0 is payments to ledger, 12 %
     #[arg(long, default_value_t = 0, value_name = "N")]

@@ -1,7 +1,19 @@
 //! `cargo xtask lab`: the lab by hand. `up` keeps one until Ctrl-C, `reap` removes what dead ones left.
 
-use anyhow::Context;
-use lab::{Lab, LabSpec, Offloads, Stop};
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use anyhow::{Context, bail};
+use lab::shop::Shop;
+use lab::{AgentOptions, CollectorOptions, Lab, LabSpec, Offloads, Stop};
+
+/// The recording in the tree.
+pub(crate) const SAMPLE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/lab/sample/shop.orrery");
+/// How large it may be.
+const SAMPLE_BYTES: u64 = 1_000_000;
+/// What is to be seen in it: how many pods the scaled deployment has, and for how long.
+const SAMPLE_SCALES: [(usize, Duration); 3] =
+    [(2, Duration::from_secs(3)), (8, Duration::from_secs(5)), (3, Duration::from_secs(3))];
 
 /// Arguments of `cargo xtask lab`.
 #[derive(Debug, clap::Args)]
@@ -24,17 +36,24 @@ enum Command {
         #[arg(long)]
         orrery: bool,
     },
+    /// Record a short visit to the shop, small enough for the tree: what `demo --replay` plays
+    Sample {
+        /// Where to keep it
+        #[arg(default_value = SAMPLE)]
+        file: PathBuf,
+    },
     /// Remove what labs without a living owner left behind
     Reap,
 }
 
 /// Runs it.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    match args.command {
+    match &args.command {
         Command::Up { pods, no_offloads, orrery } => {
-            let offloads = if no_offloads { Offloads::Off } else { Offloads::On };
-            up(pods, offloads, orrery)
+            let offloads = if *no_offloads { Offloads::Off } else { Offloads::On };
+            up(*pods, offloads, *orrery)
         }
+        Command::Sample { file } => sample(file),
         Command::Reap => {
             lab::require_root()?;
             let reaped = lab::reap()?;
@@ -61,15 +80,56 @@ fn up(pods: usize, offloads: Offloads, orrery: bool) -> anyhow::Result<()> {
     }
     println!("enter one with: ip netns exec NAMESPACE sh");
     let services = if orrery {
-        let collector = lab.start_collector(&lab::CollectorOptions::default()).context("start the collector")?;
-        let agents = lab.start_agents(&lab::AgentOptions::default()).context("start the agents")?;
+        let collector = lab.start_collector(&CollectorOptions::default()).context("start the collector")?;
+        let agents = lab.start_agents(&AgentOptions::default()).context("start the agents")?;
         println!("page and API: http://{}", collector.address());
         Some((agents, collector))
     } else {
         None
     };
     println!("Ctrl-C removes it");
-    while !stop.within(std::time::Duration::from_secs(3600)) {}
+    while !stop.within(Duration::from_secs(3600)) {}
     drop(services);
     Ok(())
+}
+
+fn sample(file: &Path) -> anyhow::Result<()> {
+    let stop = Stop::on_signals()?;
+    let file = std::path::absolute(file).context("find the file to record to")?;
+    if let Some(folder) = file.parent() {
+        std::fs::create_dir_all(folder).with_context(|| format!("create {}", folder.display()))?;
+    }
+    let shop = Shop::build(Offloads::On, 0).context("build the shop")?;
+    let arguments = vec!["--record".to_owned(), file.display().to_string()];
+    let collector =
+        shop.lab().start_collector(&CollectorOptions { port: 0, arguments }).context("start the collector")?;
+    let agents = shop.lab().start_agents(&AgentOptions::default()).context("start the agents")?;
+    shop.start_traffic().context("open the shop")?;
+    for (pods, time) in SAMPLE_SCALES {
+        shop.scale(pods).context("scale the shop")?;
+        if stop.within(time) {
+            bail!("stopped before the recording was whole");
+        }
+    }
+    for agent in agents {
+        agent.terminate().context("end an agent")?;
+    }
+    collector.terminate().context("end the collector")?;
+    let bytes = std::fs::metadata(&file).with_context(|| format!("look at {}", file.display()))?.len();
+    println!("{}: {bytes} bytes", file.display());
+    if bytes > SAMPLE_BYTES {
+        bail!("the sample is larger than {SAMPLE_BYTES} bytes");
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{SAMPLE, SAMPLE_BYTES};
+
+    #[test]
+    fn the_sample_is_in_the_tree_and_small() {
+        let bytes = std::fs::metadata(SAMPLE).expect("the sample; cargo xtask lab sample makes it").len();
+        assert!((100_000..=SAMPLE_BYTES).contains(&bytes), "{bytes} bytes");
+    }
 }

@@ -11,7 +11,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use nix::sched::{CloneFlags, setns, unshare};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::unistd::Pid;
 
 use crate::error::{Context, Result};
@@ -92,6 +92,8 @@ fn settle(command: &mut Command, home: Home) -> Result<()> {
         if nix::unistd::getppid().as_raw() != parent {
             return Err(std::io::ErrorKind::BrokenPipe.into());
         }
+        // Whoever waits for signals blocks them; a child would inherit that, and never hear of SIGTERM.
+        SigSet::empty().thread_set_mask()?;
         if let Some(procs) = &procs {
             (&*procs).write_all(b"0")?;
         }
@@ -184,8 +186,29 @@ impl Drop for Process {
 
 #[cfg(test)]
 mod tests {
-    use super::{Home, Spawner};
+    use super::{Home, SigSet, Signal, Spawner};
     use std::process::Command;
+
+    /// A spawner whose thread inherited a blocked SIGTERM, as one has beside [`crate::Stop`].
+    fn blocked_spawner() -> Spawner {
+        let mut set = SigSet::empty();
+        set.add(Signal::SIGTERM);
+        set.thread_block().expect("blocked");
+        let spawner = Spawner::start();
+        set.thread_unblock().expect("unblocked");
+        spawner
+    }
+
+    #[test]
+    fn a_child_hears_sigterm() {
+        let log = std::env::temp_dir().join(format!("orrery-spawn-{}.log", std::process::id()));
+        let mut command = Command::new("sleep");
+        command.arg("60");
+        let child = blocked_spawner().spawn(command, Home::default(), &log).expect("it starts");
+        let status = child.terminate(std::time::Duration::from_secs(5)).expect("it ends");
+        assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(Signal::SIGTERM as i32));
+        std::fs::remove_file(&log).expect("removed");
+    }
 
     #[test]
     fn a_child_is_logged_and_ends_with_its_handle() {
