@@ -44,6 +44,7 @@ pub struct Rate {
 /// first packet passed.
 #[must_use]
 pub fn rate(readings: impl DoubleEndedIterator<Item = Reading> + Clone, first_seen: Ns, until: Ns, now: Ns) -> Rate {
+    let all = readings.clone();
     let Some(newest) = readings.clone().next_back() else { return Rate::default() };
     if newest.skbs == 0 {
         return Rate::default();
@@ -63,8 +64,7 @@ pub fn rate(readings: impl DoubleEndedIterator<Item = Reading> + Clone, first_se
         base.last
     };
     let span = newest.last.saturating_sub(start).max(FLOOR);
-    let mean_gap = span / i64::try_from(packets).unwrap_or(i64::MAX).max(1);
-    if silent(&newest, until, now, mean_gap) {
+    if silent(&newest, until, now, mean_gap(all, &base, span)) {
         return Rate::default();
     }
     let seconds = span as f64 / SECOND as f64;
@@ -81,6 +81,17 @@ fn lone(newest: &Reading, until: Ns, now: Ns) -> Rate {
         return Rate::default();
     }
     Rate { skbs: newest.skbs as f64, bytes: newest.bytes as f64, connections: newest.connections as f64 }
+}
+
+/// The mean gap between bursts, as far as readings can tell them apart: what comes in pairs is not silent between two pairs.
+fn mean_gap(readings: impl DoubleEndedIterator<Item = Reading>, base: &Reading, span: Ns) -> Ns {
+    let mut bursts = 0;
+    let mut last = base.last;
+    for reading in readings.filter(|reading| reading.last > base.last) {
+        bursts += Ns::from(reading.last > last);
+        last = reading.last;
+    }
+    span / bursts.max(1)
 }
 
 /// Silence is what was seen to be silent: up to `until`. What came after that is not known yet, for a while.
@@ -153,6 +164,17 @@ mod tests {
         let slow = periodic(0, 6 * SECOND, 1);
         assert!(at(&slow, 200 * MS, 7 * SECOND) > 0.9, "one a second is not silent between two packets");
         assert_eq!(at(&slow, 200 * MS, 5 * SECOND + 2_600 * MS), 0.0);
+    }
+
+    #[test]
+    fn bursts_are_not_silent_in_between() {
+        // Four packets at once, every 1.4 s.
+        let packets: Vec<Ns> =
+            (0..8).flat_map(|burst| [0, 1, 2, 3].map(|index| (burst * 1_400 + 37 + index) * MS)).collect();
+        for now in (5_000..9_000).step_by(100) {
+            let measured = at(&packets, 200 * MS, now * MS);
+            assert!((measured / (4.0 / 1.4) - 1.0).abs() < 0.1, "at {now}: {measured}");
+        }
     }
 
     #[test]

@@ -33,6 +33,8 @@ const TICK: Duration = Duration::from_millis(100);
 const NEW_EDGE_TICK: Duration = Duration::from_millis(10);
 /// What time alone changes is looked at this often.
 const REFRESH: Duration = Duration::from_millis(500);
+/// Every this many refreshes, gone pods that no edge remembers are forgotten: it looks at all edges.
+const GONE_PODS_EVERY: u32 = 60;
 /// A view without streams is kept for this long after it was last asked for.
 const VIEW_KEPT: Ns = 10 * SECOND;
 
@@ -140,6 +142,7 @@ pub struct Hub {
     metrics: Arc<Metrics>,
     last_flush: Instant,
     flush_at: Option<Instant>,
+    refreshes: u32,
     reports: mpsc::Receiver<Delivery>,
     commands: mpsc::Receiver<Command>,
 }
@@ -167,6 +170,7 @@ impl Hub {
             metrics: setup.metrics,
             last_flush: crate::instant(),
             flush_at: None,
+            refreshes: 0,
             reports,
             commands,
         };
@@ -272,7 +276,10 @@ impl Hub {
     fn refresh(&mut self) {
         let now = (self.clock)();
         self.merge.refresh(now);
-        self.forget_gone_pods();
+        self.refreshes = self.refreshes.wrapping_add(1);
+        if self.refreshes.is_multiple_of(GONE_PODS_EVERY) {
+            self.forget_gone_pods();
+        }
         let kept = |live: &LiveView| live.clients() > 0 || now.saturating_sub(live.used()) < VIEW_KEPT;
         for (view, live) in &self.views {
             self.revisions.insert(*view, live.revision());

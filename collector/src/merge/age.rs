@@ -100,7 +100,6 @@ impl Merge {
         self.active.retain(|_, touched| now.saturating_sub(*touched) < ACTIVE_FOR);
         let active: Vec<FlowId> = self.active.keys().copied().collect();
         for id in active {
-            self.evaluate(id, now);
             self.mark_change(id, Change::Touched);
         }
     }
