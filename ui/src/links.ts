@@ -5,7 +5,7 @@ import { percent } from './format';
 import { bend } from './geometry';
 import { isLossy, lossRatio } from './health';
 import { tileRect } from './layout';
-import type { Link, LinkTone, Place, SceneInput } from './picture';
+import type { Link, LinkTone, Place, PlacedEdge, SceneInput } from './picture';
 import { lineWidth, weight } from './rate';
 import type { End } from './select';
 import type { Edge } from './view';
@@ -22,60 +22,65 @@ interface Bundle {
   rate: number;
   loss: number;
   lossy: number;
+  lit: boolean;
 }
 
+/** More vertices or groups than this would mix up pairs; the page is far from drawing as many. */
+const PAIR = 2 ** 24;
+
 /** Bundles edges for the zoom level: tile to tile, or pod to pod when near enough or within one tile. */
-export function bundle(
-  edges: Iterable<Edge>,
+function bundle(
+  placed: readonly PlacedEdge[],
   byPod: boolean,
-  groupOfVertex: (id: string) => string | undefined,
-): Map<string, Bundle> {
-  const bundles = new Map<string, Bundle>();
-  for (const edge of edges) {
-    const client = groupOfVertex(edge.client);
-    const server = groupOfVertex(edge.server);
-    if (client === undefined || server === undefined || edge.client === edge.server) continue;
-    const pods = byPod || client === server;
-    const from: End = pods ? { kind: 'vertex', id: edge.client } : { kind: 'group', id: client };
-    const to: End = pods ? { kind: 'vertex', id: edge.server } : { kind: 'group', id: server };
-    const key = `${from.id}\n${to.id}`;
+  lit: ReadonlySet<string> | null,
+  except: string | null,
+): Bundle[] {
+  const bundles = new Map<number, Bundle>();
+  for (const { edge, from, to } of placed) {
+    if (from === to || edge.id === except) continue;
+    const inner = from.groupIndex === to.groupIndex;
+    const lossy = isLossy(edge);
+    // From afar a tile's inner traffic shows as its pods' brightness; only what is unhealthy or picked is drawn.
+    if (inner && !byPod && !lossy && lit === null) continue;
+    const pods = byPod || inner;
+    const key = pods ? from.index * PAIR + to.index : -1 - (from.groupIndex * PAIR + to.groupIndex);
     let found = bundles.get(key);
     if (found === undefined) {
-      found = { from, to, edges: [], rate: 0, loss: 0, lossy: 0 };
+      found = {
+        from: pods ? { kind: 'vertex', id: edge.client } : { kind: 'group', id: from.group },
+        to: pods ? { kind: 'vertex', id: edge.server } : { kind: 'group', id: to.group },
+        edges: [],
+        rate: 0,
+        loss: 0,
+        lossy: 0,
+        lit: lit === null,
+      };
       bundles.set(key, found);
     }
     found.edges.push(edge);
     found.rate += edge.rate.forwardSkbs;
-    if (isLossy(edge)) {
+    if (lit?.has(edge.id)) found.lit = true;
+    if (lossy) {
       found.loss = Math.max(found.loss, lossRatio(edge));
       found.lossy += 1;
     }
   }
-  return bundles;
+  return [...bundles.values()];
 }
 
 /** All links to draw, unhealthy ones last, and how many were left out. */
 export function drawLinks(
-  input: SceneInput,
+  { graph, layout, zoom, selection }: SceneInput,
   places: ReadonlyMap<string, Place>,
+  placed: readonly PlacedEdge[],
   lit: ReadonlySet<string> | null,
 ): { links: Link[]; hidden: number } {
-  const { graph, layout, zoom, selection } = input;
   const focus = selection?.kind === 'edge' ? graph.edges.get(selection.id) : undefined;
-  const others = focus === undefined ? graph.edges.values() : without(graph.edges.values(), focus.id);
-  const byPod = zoom >= layout.density.podZoom;
-  // From afar a tile's inner traffic shows as its pods' brightness; only what is unhealthy is drawn.
-  const all = [...bundle(others, byPod, (id) => places.get(id)?.group).entries()].filter(
-    ([, entry]) => byPod || entry.lossy > 0 || entry.from.kind === 'group' || lit !== null,
-  );
-  const isLit = (entry: Bundle) => lit === null || entry.edges.some((edge) => lit.has(edge.id));
-  all.sort(
-    ([ka, a], [kb, b]) =>
-      Number(isLit(b)) - Number(isLit(a)) || b.rate - a.rate || (ka < kb ? -1 : ka > kb ? 1 : 0),
-  );
-  const shown = all.filter(([, entry], index) => index < MAX_LINKS || entry.lossy > 0);
+  const all = bundle(placed, zoom >= layout.density.podZoom, lit, focus?.id ?? null);
+  all.sort((a, b) => Number(b.lit) - Number(a.lit) || b.rate - a.rate);
+  const shown = all.filter((entry, index) => index < MAX_LINKS || entry.lossy > 0);
   const ends = fan(
-    shown.map(([, entry]) => entry),
+    shown,
     (id) => {
       const place = layout.tiles.get(id);
       return place === undefined ? undefined : tileRect(place);
@@ -87,16 +92,16 @@ export function drawLinks(
   const crowd = Math.min(1, Math.max(0.4, 250 / Math.max(shown.length, 1)));
   let labels = MAX_LOSS_LABELS;
   const links = shown
-    .map(([id, entry], index): Link => {
+    .map((entry, index): Link => {
       const [a, b] = ends[index] ?? [
         { x: 0, y: 0 },
         { x: 0, y: 0 },
       ];
-      const dim = !isLit(entry);
+      const dim = !entry.lit;
       const counted = lit === null || dim ? entry.edges : entry.edges.filter((edge) => lit.has(edge.id));
       const rate = counted.reduce((sum, edge) => sum + edge.rate.forwardSkbs, 0);
       return {
-        id,
+        id: `${entry.from.id}\n${entry.to.id}`,
         from: entry.from,
         to: entry.to,
         edges: entry.edges.map((edge) => edge.id),
@@ -112,10 +117,6 @@ export function drawLinks(
     .sort((a, b) => a.loss - b.loss);
   if (focus !== undefined) links.push(...focusLink(focus, places, layout.density));
   return { links, hidden: all.length - shown.length };
-}
-
-function* without(edges: Iterable<Edge>, id: string): Iterable<Edge> {
-  for (const edge of edges) if (edge.id !== id) yield edge;
 }
 
 /** The selected edge, drawn alone from pod to pod whatever the level. */

@@ -8,7 +8,7 @@ import { Legend } from './legend';
 import { hit } from './pick';
 import { listen } from './pointer';
 import { endName } from './scene';
-import type { Link } from './picture';
+import { drawable, type Link } from './picture';
 import { openStage, type Stage } from './stage';
 import * as store from './store';
 import { readPalette } from './theme';
@@ -242,7 +242,7 @@ function orders(stage: Stage): (() => void)[] {
   return [
     effect(() => {
       const scene = store.scene.value;
-      if (scene !== null) stage.send({ kind: 'scene', scene });
+      if (scene !== null) stage.send({ kind: 'scene', scene: drawable(scene) });
     }),
     effect(() => stage.send({ kind: 'camera', camera: store.camera.value })),
     effect(() => stage.send({ kind: 'palette', palette: readPalette(store.theme.value) })),

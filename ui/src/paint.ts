@@ -2,7 +2,7 @@
 import type { Camera, Size } from './camera';
 import { measure, type Path } from './geometry';
 import { type Context, label, pill, roundedRect } from './pen';
-import { FLAG, type Link, type Scene, type SceneTile, TONE } from './picture';
+import { FLAG, type DrawnLink, type Drawable, type SceneTile, TONE } from './picture';
 
 /** Colours, read from the style sheet. */
 export interface Palette {
@@ -40,12 +40,12 @@ export interface View {
 
 /** A link measured on the screen. */
 export interface Drawn {
-  readonly link: Link;
+  readonly link: DrawnLink;
   readonly path: Path;
 }
 
 /** Links on the screen; those entirely outside are left out. */
-export function project(scene: Scene, { camera, size }: View): Drawn[] {
+export function project(scene: Drawable, { camera, size }: View): Drawn[] {
   const drawn: Drawn[] = [];
   for (const link of scene.links) {
     const xs = [link.curve.a.x, link.curve.b.x, link.curve.control.x].map((x) => x * camera.zoom + camera.x);
@@ -58,7 +58,7 @@ export function project(scene: Scene, { camera, size }: View): Drawn[] {
 }
 
 /** Paints everything that does not move. */
-export function paintBase(ctx: Context, scene: Scene, drawn: readonly Drawn[], view: View): void {
+export function paintBase(ctx: Context, scene: Drawable, drawn: readonly Drawn[], view: View): void {
   ctx.clearRect(0, 0, view.size.width, view.size.height);
   ctx.lineCap = 'round';
   ctx.lineJoin = 'round';
@@ -72,7 +72,7 @@ export function paintBase(ctx: Context, scene: Scene, drawn: readonly Drawn[], v
 }
 
 /** Paints the marks that lie above the particles: where packets are lost, which workload changed its size. */
-export function paintMarks(ctx: Context, scene: Scene, drawn: readonly Drawn[], view: View): void {
+export function paintMarks(ctx: Context, scene: Drawable, drawn: readonly Drawn[], view: View): void {
   for (const one of drawn) if (one.link.loss > 0) paintLoss(ctx, one, view);
   paintPills(ctx, scene, view);
 }
@@ -111,7 +111,7 @@ function paintTile(ctx: Context, tile: SceneTile, view: View): void {
   ctx.globalAlpha = 1;
 }
 
-function paintTitle(ctx: Context, tile: SceneTile, scene: Scene, view: View): void {
+function paintTitle(ctx: Context, tile: SceneTile, scene: Drawable, view: View): void {
   const { palette, camera } = view;
   const box = screen(tile, view);
   if (box.width < 26 || box.x > view.size.width || box.y > view.size.height) return;
@@ -191,7 +191,7 @@ function paintLoss(ctx: Context, { link, path }: Drawn, { palette, size }: View)
   ctx.globalAlpha = 1;
 }
 
-function paintPods(ctx: Context, scene: Scene, view: View): void {
+function paintPods(ctx: Context, scene: Drawable, view: View): void {
   const { camera, size, palette } = view;
   const { pods, density } = scene;
   const colours = [palette.step0, palette.step1, palette.step2, palette.step3, palette.fresh];
@@ -222,7 +222,7 @@ function paintPods(ctx: Context, scene: Scene, view: View): void {
   if (pods.labels.length > 0) paintNames(ctx, scene, view, half);
 }
 
-function paintNames(ctx: Context, scene: Scene, { camera, size, palette }: View, half: number): void {
+function paintNames(ctx: Context, scene: Drawable, { camera, size, palette }: View, half: number): void {
   const { pods, density } = scene;
   const { beside } = density;
   const cell = density.cellWidth * camera.zoom;
@@ -253,7 +253,7 @@ function paintNames(ctx: Context, scene: Scene, { camera, size, palette }: View,
 }
 
 /** Free slots, hardly visible: room that is kept on purpose. */
-function paintSockets(ctx: Context, scene: Scene, { camera, palette }: View): void {
+function paintSockets(ctx: Context, scene: Drawable, { camera, palette }: View): void {
   const half = Math.max(2.5, Math.min(scene.density.pod * camera.zoom, 15)) / 2;
   ctx.strokeStyle = palette.hairline;
   ctx.lineWidth = 1;
@@ -311,7 +311,7 @@ function ring(ctx: Context, x: number, y: number, half: number, colour: string):
   ctx.stroke();
 }
 
-function paintPills(ctx: Context, scene: Scene, { camera, palette, size }: View): void {
+function paintPills(ctx: Context, scene: Drawable, { camera, palette, size }: View): void {
   for (const { text, area } of scene.pills) {
     const x = area.x * camera.zoom + camera.x - 6;
     const y = area.y * camera.zoom + camera.y - 6;

@@ -6,14 +6,14 @@ import type { Camera, Size } from './camera';
 import { type Drawn, type Palette, paintBase, paintMarks, project } from './paint';
 import { Particles } from './particles';
 import type { Context } from './pen';
-import type { Scene } from './picture';
+import type { Drawable } from './picture';
 
 /** A canvas of either kind. */
 export type Surface = OffscreenCanvas | HTMLCanvasElement;
 
 /** What the page tells the painter. */
 export type Order =
-  | { readonly kind: 'scene'; readonly scene: Scene }
+  | { readonly kind: 'scene'; readonly scene: Drawable }
   | { readonly kind: 'camera'; readonly camera: Camera }
   | { readonly kind: 'size'; readonly size: Size; readonly ratio: number }
   | { readonly kind: 'palette'; readonly palette: Palette }
@@ -46,7 +46,7 @@ export class Painter {
   private readonly base: Context;
   private readonly top: Context;
   private readonly particles = new Particles();
-  private scene: Scene | null = null;
+  private scene: Drawable | null = null;
   private camera: Camera = { zoom: 1, x: 0, y: 0 };
   private painted: Camera = this.camera;
   private copy: Surface | null = null;

@@ -1,10 +1,11 @@
-/** What a picture consists of: the types that pass from deciding to drawing, and nothing else. */
+/** Pure: what a picture consists of, and which part of it passes from deciding to drawing. */
 import type { Density } from './density';
 import type { Curve } from './geometry';
 import type { Graph } from './graph';
 import type { Group, Grouping } from './groups';
 import type { Layout, Rect } from './layout';
 import type { End, Found, Selection } from './select';
+import type { Edge } from './view';
 
 /** How a pod's square looks. Below `New` it is the step of activity. */
 export const TONE = { New: 4, Pending: 5, Failing: 6 } as const;
@@ -88,8 +89,52 @@ export interface SceneInput {
 
 /** Where a vertex is. */
 export interface Place {
+  readonly id: string;
   readonly x: number;
   readonly y: number;
   readonly cell: Rect;
   readonly group: string;
+  /** Numbers of the vertex and of its group, both from 0, for telling pairs apart quickly. */
+  readonly index: number;
+  readonly groupIndex: number;
+}
+
+/** An edge with both its places found. */
+export interface PlacedEdge {
+  readonly edge: Edge;
+  readonly from: Place;
+  readonly to: Place;
+}
+
+/** What the painter needs of a link. */
+export type DrawnLink = Omit<Link, 'from' | 'to' | 'edges'>;
+
+/** What the painter needs of a scene; the rest stays on the page. */
+export type Drawable = Omit<Scene, 'links' | 'pods' | 'hiddenLinks'> & {
+  readonly links: readonly DrawnLink[];
+  readonly pods: Omit<ScenePods, 'ids'>;
+};
+
+/** Leaves out what is only for picking. */
+export function drawable({ density, tiles, pods, sockets, links, pills }: Scene): Drawable {
+  const { x, y, tone, flags, labels, room } = pods;
+  return {
+    density,
+    tiles,
+    pods: { x, y, tone, flags, labels, room },
+    sockets,
+    links: links.map(({ id, curve, rate, width, alpha, tone: colour, dim, focus, loss, label }) => ({
+      id,
+      curve,
+      rate,
+      width,
+      alpha,
+      tone: colour,
+      dim,
+      focus,
+      loss,
+      label,
+    })),
+    pills,
+  };
 }

@@ -7,9 +7,9 @@ import { callName, shortName } from './format';
 import { type Graph, NEW_FOR_MS, workloadKey } from './graph';
 import { type Group, type Grouping, groupOf } from './groups';
 import { isLossy, isSilent } from './health';
-import { podCentre, slotRect, tileRect } from './layout';
+import { type Layout, podCentre, slotRect, tileRect } from './layout';
 import { drawLinks } from './links';
-import { FLAG, type Place, type Scene, type SceneInput, type ScenePill, type ScenePods, type SceneTile, TONE } from './picture';
+import { FLAG, type Place, type PlacedEdge, type Scene, type SceneInput, type ScenePill, type ScenePods, type SceneTile, TONE } from './picture';
 import { activity } from './rate';
 import { concerns, type End } from './select';
 import type { Vertex } from './view';
@@ -17,37 +17,55 @@ import type { Vertex } from './view';
 /** Decides the whole picture. */
 export function compose(input: SceneInput): Scene {
   const { graph, layout, groups } = input;
-  const places = new Map<string, Place>();
-  const sockets: number[] = [];
-  for (const tile of layout.tiles.values())
-    tile.slots.forEach((slot, index) => {
-      const cell = slotRect(layout, tile, index);
-      if (slot.pod === null) {
-        const { x, y } = podCentre(layout, cell);
-        if (layout.density.fill) sockets.push(x, y);
-        return;
-      }
-      places.set(slot.pod, { ...podCentre(layout, cell), cell, group: tile.id });
-    });
-  const lit = litEdges(input);
-  const { links, hidden } = drawLinks(input, places, lit);
+  const { places, sockets } = placesOf(layout);
+  const placed: PlacedEdge[] = [];
   const bad = new Set<string>();
   for (const edge of graph.edges.values()) {
-    if (!isLossy(edge)) continue;
-    for (const end of [edge.client, edge.server]) {
-      const group = places.get(end)?.group;
-      if (group !== undefined) bad.add(group);
-    }
+    const from = places.get(edge.client);
+    const to = places.get(edge.server);
+    if (from === undefined || to === undefined) continue;
+    placed.push({ edge, from, to });
+    if (isLossy(edge)) bad.add(from.group).add(to.group);
   }
+  const lit = litEdges(input);
+  const { links, hidden } = drawLinks(input, places, placed, lit);
   return {
     density: layout.density,
     tiles: groups.flatMap((group) => tile(input, group, bad, lit)),
-    pods: squares(input, places, lit),
-    sockets: Float32Array.from(sockets),
+    pods: squares(input, places, placed, lit),
+    sockets,
     links,
     pills: pills(graph, places),
     hiddenLinks: hidden,
   };
+}
+
+interface Places {
+  readonly places: ReadonlyMap<string, Place>;
+  readonly sockets: Float32Array;
+}
+/** Places change with their layout only, and layouts are never changed in place. */
+const known = new WeakMap<Layout, Places>();
+
+function placesOf(layout: Layout): Places {
+  const before = known.get(layout);
+  if (before !== undefined) return before;
+  const places = new Map<string, Place>();
+  const sockets: number[] = [];
+  let groupIndex = 0;
+  for (const tile of layout.tiles.values()) {
+    tile.slots.forEach((slot, index) => {
+      const cell = slotRect(layout, tile, index);
+      const { x, y } = podCentre(layout, cell);
+      if (slot.pod !== null)
+        places.set(slot.pod, { id: slot.pod, x, y, cell, group: tile.id, index: places.size, groupIndex });
+      else if (layout.density.fill) sockets.push(x, y);
+    });
+    groupIndex += 1;
+  }
+  const found = { places, sockets: Float32Array.from(sockets) };
+  known.set(layout, found);
+  return found;
 }
 
 /** The edges that are not dimmed, or null when none are. */
@@ -98,16 +116,17 @@ function touched(graph: Graph, group: Group, lit: ReadonlySet<string>): boolean 
 function squares(
   input: SceneInput,
   places: ReadonlyMap<string, Place>,
+  placed: readonly PlacedEdge[],
   lit: ReadonlySet<string> | null,
 ): ScenePods {
   const { graph, selection, found, grouping } = input;
-  const rates = new Map<string, number>();
-  const near = new Set<string>();
-  for (const edge of graph.edges.values()) {
+  const rates = new Float64Array(places.size);
+  const near = new Uint8Array(places.size);
+  for (const { edge, from, to } of placed) {
     const total = edge.rate.forwardSkbs + edge.rate.reverseSkbs;
-    rates.set(edge.client, (rates.get(edge.client) ?? 0) + total);
-    rates.set(edge.server, (rates.get(edge.server) ?? 0) + total);
-    if (lit?.has(edge.id)) near.add(edge.client).add(edge.server);
+    rates[from.index] = (rates[from.index] ?? 0) + total;
+    rates[to.index] = (rates[to.index] ?? 0) + total;
+    if (lit?.has(edge.id)) near[from.index] = near[to.index] = 1;
   }
   const ids = [...places.keys()].filter((id) => graph.vertices.has(id));
   const x = new Float32Array(ids.length);
@@ -123,14 +142,14 @@ function squares(
     x[index] = place.x;
     y[index] = place.y;
     room[index] = place.cell.width;
-    tone[index] = podTone(vertex, graph, rates.get(id) ?? 0);
+    tone[index] = podTone(vertex, graph, rates[place.index] ?? 0);
     const chosen = selection?.kind === 'vertex' && selection.id === id;
     const inside =
       (selection?.kind === 'group' && place.group === selection.id) ||
       (selection?.kind === 'node' && vertex.node === selection.id);
     const dim =
       (found !== null && !found.vertices.has(id)) ||
-      (selection !== null && !chosen && !inside && !near.has(id));
+      (selection !== null && !chosen && !inside && near[place.index] === 0);
     flags[index] =
       (dim ? FLAG.Dim : 0) |
       (vertex.node !== null && isSilent(graph.nodes.get(vertex.node)) ? FLAG.Hatched : 0) |
