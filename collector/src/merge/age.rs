@@ -23,19 +23,16 @@ impl Merge {
             return;
         }
         state.mark = mark;
-        let (due, rest) = std::mem::take(&mut state.finished).into_iter().partition(|(seq, _)| *seq <= mark);
-        state.finished = rest;
-        let due: Vec<(u64, FlowId)> = due;
-        for (_, id) in due {
-            if let Some(flow) = self.flows.get_mut(&id) {
-                let before = flow.rows.len();
-                fold(&mut flow.rows, |row| {
-                    (row.source.node == node && row.source.epoch == epoch && row.finished && row.stated <= mark)
-                        .then_some((row.source, row.incarnation))
-                });
-                self.rows -= before - flow.rows.len();
-            }
-        }
+        let mut waiting = std::mem::take(&mut state.finished);
+        waiting.retain(|id| {
+            let Some(flow) = self.flows.get_mut(id) else { return false };
+            let before = flow.rows.len();
+            let ours = |row: &Row| row.source.node == node && row.source.epoch == epoch && row.finished;
+            fold(&mut flow.rows, |row| (ours(row) && row.stated <= mark).then_some((row.source, row.incarnation)));
+            self.rows -= before - flow.rows.len();
+            flow.rows.iter().any(|row| row.incarnation != 0 && ours(row))
+        });
+        state.finished = waiting;
     }
 
     /// An epoch that ended long ago: its rows become one sum a side, and its late reports are refused from here on.

@@ -270,7 +270,7 @@ impl Merge {
         if edge.r#final
             && let Some(epoch) = self.nodes[node as usize].epochs.get_mut(&report.epoch)
         {
-            epoch.finished.push((report.seq, id));
+            epoch.finished.insert(id);
         }
         self.settle_end(id, now);
         self.mark_change(id, change);

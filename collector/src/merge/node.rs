@@ -1,7 +1,7 @@
 //! One node: its agent's epochs, its devices' accounts, its clock, and whether it is heard of.
 
 use std::{
-    collections::{BTreeMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
@@ -35,8 +35,8 @@ pub struct Epoch {
     pub sampled: Ns,
     /// A newer epoch appeared at this time.
     pub ended: Option<Ns>,
-    /// Rows finished by a report that is still above the mark: (sequence number, edge).
-    pub finished: Vec<(u64, super::FlowId)>,
+    /// Edges with finished rows that the mark has not reached yet.
+    pub finished: BTreeSet<super::FlowId>,
     /// Telemetry lost, by cause.
     pub losses: BTreeMap<i32, u64>,
     /// What the full table could not take.
