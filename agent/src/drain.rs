@@ -261,7 +261,7 @@ impl Node {
                 continue;
             }
             for (way, folded) in after.iter().zip(self.table.folded(ifindex)) {
-                let in_flows = way.skbs - way.link_control - way.malformed - way.lost;
+                let in_flows = way.skbs.saturating_sub(way.link_control + way.malformed + way.lost);
                 drain_loss += in_flows.saturating_sub(folded);
             }
         }
@@ -284,5 +284,5 @@ impl Node {
 /// All buffers that belong to flows, on all devices: cheap to read.
 fn peek(kernel: &Kernel, devices: &Devices) -> u64 {
     let totals = devices.watched().filter_map(|ifindex| kernel.device(ifindex));
-    totals.flatten().map(|way| way.skbs - way.link_control).sum()
+    totals.flatten().map(|way| way.skbs.saturating_sub(way.link_control)).sum()
 }

@@ -91,6 +91,11 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
                 in_flight = false;
                 due = settle(&mut node, answer) | std::mem::take(&mut wanted);
             }
+            // Before the ring, which a storm of new flows may keep ready for ever.
+            () = sleep_until(look_at) => {
+                look_at = clock::timer(FAST_TICK);
+                due = node.tick_due();
+            }
             () = trigger.changed(), if devices_at.is_none() => devices_at = Some(clock::timer(DEVICES_GAP)),
             () = sleep_until(devices_at.unwrap_or(look_at)), if devices_at.is_some() => {
                 devices_at = None;
@@ -103,16 +108,13 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
                     sleep(FAST_TICK).await;
                 }
             },
-            () = sleep_until(look_at) => {
-                look_at = clock::timer(FAST_TICK);
-                due = node.tick_due();
-            }
         }
-        if due && in_flight {
-            wanted = true;
-        } else if due {
+        if due {
+            // Also while a report is under way: a collector that hangs must not let the flow map fill.
             survive(node.drain().await);
-            if let Some(body) = node.report() {
+            if in_flight {
+                wanted = true;
+            } else if let Some(body) = node.report() {
                 in_flight = to_post.try_send(body).is_ok();
             }
         }
