@@ -53,8 +53,8 @@ function edgeOf(flow: number): string {
 
 /** The table's row of an edge, alone in it. */
 async function rowOf(edge: string): Promise<{ page: Page; attribute: (name: string) => Promise<string> }> {
-  const client = edge.slice(edge.indexOf('/') + 1, edge.indexOf('>'));
-  const page = await visit(`?table=1&q=${encodeURIComponent(client)}`);
+  const pod = /pod:[^/]+\/([^>:]+)/.exec(edge)?.[1] ?? '';
+  const page = await visit(`?table=1&q=${encodeURIComponent(pod)}`);
   const row = page.locator(`[data-testid=edge-row][data-edge-id="${edge}"]`);
   await row.waitFor();
   return { page, attribute: async (name) => (await row.getAttribute(name)) ?? '' };

@@ -78,6 +78,26 @@ pub(crate) fn run() -> anyhow::Result<u32> {
     u32::try_from(rules.len()).context("count the rules")
 }
 
+/// Tests that the runners leave out, with the reason that stands beside them: runners print the number only.
+pub(crate) fn ignored_tests() -> anyhow::Result<Vec<String>> {
+    Ok(ignored(&read_all()?))
+}
+
+fn ignored(files: &[File]) -> Vec<String> {
+    let mut found = Vec::new();
+    for file in files.iter().filter(|file| file.extension() == "rs") {
+        // Seen in the code with strings blanked out, so that one quoted in a string is none; read from the text.
+        let code = source::code(&file.text);
+        for (line, text) in code.lines().zip(file.text.lines()) {
+            if line.trim_start().starts_with("#[ignore") {
+                let reason = text.split('"').nth(1).unwrap_or("no reason is given");
+                found.push(format!("{}: {reason}", file.path));
+            }
+        }
+    }
+    found
+}
+
 /// All files that git knows or would add, with their text.
 fn read_all() -> anyhow::Result<Vec<File>> {
     let listed = sys::ask("git", ["ls-files", "--cached", "--others", "--exclude-standard"])
@@ -224,7 +244,9 @@ fn links(files: &[File], exists: impl Fn(&str) -> bool) -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{File, architecture, kernel_crate, lengths, links, locks, module_docs, paths, readme, unsafe_code};
+    use super::{
+        File, architecture, ignored, kernel_crate, lengths, links, locks, module_docs, paths, readme, unsafe_code,
+    };
 
     fn file(path: &str, text: &str) -> File {
         File { path: path.to_owned(), text: text.to_owned() }
@@ -292,5 +314,11 @@ mod tests {
             file("docs/a.md", "[b](b.md#c), [root](../README.md), [web](https://x/y), [here](#d), [gone](gone.md)\n");
         let found = links(&[page], |path| ["docs/b.md", "docs/../README.md"].contains(&path));
         assert_eq!(found, ["docs/a.md:1: no such file: gone.md"]);
+    }
+
+    #[test]
+    fn ignored_tests_come_with_their_reason() {
+        let text = "//! x\n#[test]\n#[ignore = \"needs a moon\"]\nfn a() {}\nconst X: &str = \"\\n#[ignore]\";\n";
+        assert_eq!(ignored(&[file("a/tests/b.rs", text)]), ["a/tests/b.rs: needs a moon"]);
     }
 }
