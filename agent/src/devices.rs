@@ -26,8 +26,6 @@ pub struct Link {
     pub link_type: Option<LinkType>,
     /// Its peer is in another network namespace.
     pub peer_elsewhere: bool,
-    /// Administratively up.
-    pub up: bool,
     /// `stats64` from the pod (ingress) and to the pod (egress).
     pub carried: [Carried; 2],
 }

@@ -8,7 +8,7 @@ use rtnetlink::{
     Handle, RouteMessageBuilder,
     packet_route::{
         address::AddressAttribute,
-        link::{LinkAttribute, LinkFlags, LinkLayerType, LinkMessage},
+        link::{LinkAttribute, LinkLayerType, LinkMessage},
         route::RouteAttribute,
     },
 };
@@ -88,7 +88,6 @@ fn link(message: LinkMessage) -> Option<Link> {
             _ => None,
         },
         peer_elsewhere: false,
-        up: message.header.flags.contains(LinkFlags::Up),
         carried: [Carried::default(); 2],
     };
     for attribute in message.attributes {
