@@ -86,6 +86,18 @@ fn a_lossless_edge_shows_zero_under_skew() {
     }
 }
 
+/// The simulation can fail: a clock that is off by more than it says makes loss up.
+#[test]
+fn a_lie_about_the_clock_would_show() {
+    let packets = stream(1_000, 8 * SECOND, None);
+    let sender = Watch::every(200 * MS, 12 * SECOND, -500 * MS, 0);
+    let receiver = Watch::every(210 * MS, 12 * SECOND, 0, 0);
+    let shown =
+        |error| run(&packets, &sender, &receiver, error, 12 * SECOND, true).iter().any(|(_, lost, _)| *lost > 0);
+    assert!(shown(-500 * MS) || shown(0));
+    assert!(!shown(500 * MS));
+}
+
 #[test]
 fn loss_is_shown_soon_and_exact_once_quiet() {
     let packets = stream(100, 15 * SECOND, Some(8));

@@ -90,7 +90,8 @@ fn measure(flow: &mut Flow, nodes: &[Node], started: Ns, now: Ns) -> Result<(Los
     if client.source.node == server.source.node {
         error = 0;
     }
-    let from_first = covered_from_first(flow, client, server, nodes, started, error);
+    // Decided once: looking the devices up is dear, and the answer does not change while the sources stay.
+    let from_first = flow.from_first.or_else(|| covered_from_first(client, server, nodes, started, error));
     let delta = error.saturating_add(TRANSIT);
     let until = [client, server].map(|track| sampled(nodes, track));
     let unseen = [client, server].map(|track| {
@@ -98,10 +99,11 @@ fn measure(flow: &mut Flow, nodes: &[Node], started: Ns, now: Ns) -> Result<(Los
     });
     let sent = client.track(true, false, until[0], 0);
     let got = server.track(true, true, until[1], unseen[1]);
-    flow.forward.observe(&sent, &got, delta, from_first);
+    flow.forward.observe(&sent, &got, delta, from_first == Some(true));
     let sent = server.track(false, false, until[1], 0);
     let got = client.track(false, true, until[0], unseen[0]);
-    flow.reverse.observe(&sent, &got, delta, from_first);
+    flow.reverse.observe(&sent, &got, delta, from_first == Some(true));
+    flow.from_first = from_first;
     let fresh = |measured_to: Option<Ns>, track: &SideTrack| {
         let moved = track.samples.back().map_or(0, |sample| sample.at);
         measured_to.is_some_and(|to| moved.saturating_sub(to) < FRESH)
@@ -116,18 +118,12 @@ fn measure(flow: &mut Flow, nodes: &[Node], started: Ns, now: Ns) -> Result<(Los
 }
 
 /// Both sides watched before the first packet that either counted, and nothing of the edge was retired unseen by us.
-fn covered_from_first(
-    flow: &Flow,
-    client: &SideTrack,
-    server: &SideTrack,
-    nodes: &[Node],
-    started: Ns,
-    error: Ns,
-) -> bool {
+/// `None` while a device is not known.
+fn covered_from_first(client: &SideTrack, server: &SideTrack, nodes: &[Node], started: Ns, error: Ns) -> Option<bool> {
     let first = client.first_seen.min(server.first_seen);
     let covered = |track: &SideTrack| {
-        let since = nodes[track.source.node as usize].covered_since(track.source.epoch, track.source.device);
-        since.is_some_and(|since| first >= since.saturating_add(error).saturating_add(COVER_MARGIN))
+        let since = nodes[track.source.node as usize].covered_since(track.source.epoch, track.source.device)?;
+        Some(first >= since.saturating_add(error).saturating_add(COVER_MARGIN))
     };
-    !flow.replaced && first >= started.saturating_sub(RETIRES_AFTER) && covered(client) && covered(server)
+    Some(covered(client)? && covered(server)? && first >= started.saturating_sub(RETIRES_AFTER))
 }

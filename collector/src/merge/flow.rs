@@ -287,8 +287,8 @@ pub struct Flow {
     pub forward: Direction,
     /// Loss server to client.
     pub reverse: Direction,
-    /// A side's source was replaced: totals no longer begin at the first packet.
-    pub replaced: bool,
+    /// Both sides' totals begin at the first packet; not known before both have reported.
+    pub from_first: Option<bool>,
     /// When its last row was finished.
     pub ended: Option<Ns>,
     /// Rates and loss as of the last evaluation.
@@ -306,7 +306,7 @@ impl Flow {
             server: None,
             forward: Direction::default(),
             reverse: Direction::default(),
-            replaced: false,
+            from_first: None,
             ended: None,
             evaluation: Evaluation::default(),
         }
@@ -359,7 +359,7 @@ impl Flow {
             Some(track) if !newer(source, first_seen, track) => return false,
             _ => {
                 if slot.is_some() {
-                    self.replaced = true;
+                    self.from_first = Some(false);
                     self.forward.restart();
                     self.reverse.restart();
                 }

@@ -9,7 +9,7 @@ use crate::{
     merge::{Bounds, Merge},
     names::{Inventory, Names, file},
     time::{MINUTE, MS, Ns, SECOND},
-    view::{Delta, NamesRow, Snapshot, View},
+    view::{Delta, EdgeState, NamesRow, Snapshot, View},
 };
 
 const START: Ns = 1_795_000_000 * SECOND;
@@ -181,6 +181,19 @@ fn views_group_and_name() {
     assert_eq!(ids(View::Workload), ["workload:ns0/StatefulSet/w0>workload:ns0/StatefulSet/w2:80/tcp"]);
     assert_eq!(ids(View::Namespace), ["namespace:ns0>namespace:ns0:80/tcp"]);
     assert_eq!(ids(View::Node), ["node:n1>node:n1:80/tcp"]);
+}
+
+#[test]
+fn a_killed_agent_leaves_stale_edges() {
+    let mut world = World::new();
+    world.apply(&Step::Report { node: 1, edges: vec![(1, 2, true, false, false), (1, 3, true, false, false)] });
+    world.apply(&Step::Time(20_000));
+    let snapshot = edges(&world, View::Pod);
+    let states: Vec<EdgeState> = snapshot.edges.iter().map(|edge| edge.state).collect();
+    assert_eq!(states, [EdgeState::Stale, EdgeState::Stale]);
+    assert!(snapshot.edges.iter().all(|edge| edge.client_side.as_ref().is_some_and(|side| side.stale)));
+    world.apply(&Step::Report { node: 1, edges: vec![] });
+    assert!(edges(&world, View::Pod).edges.iter().all(|edge| edge.state == EdgeState::Live));
 }
 
 #[test]
