@@ -27,7 +27,7 @@ const ROOMY: Density = {
   pod: 11,
   header: 24,
   padding: 14,
-  podZoom: 0,
+  podZoom: 1.45,
   beside: true,
   fill: true,
   spare: 2,

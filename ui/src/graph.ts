@@ -49,6 +49,11 @@ export function workloadKey(vertex: Vertex): string | null {
   return `${vertex.namespace ?? ''}/${vertex.workload}`;
 }
 
+/** Whether a pod is there, not finished and not only remembered by an edge. */
+export function isPresent(vertex: Vertex): boolean {
+  return vertex.phase !== 'succeeded' && vertex.phase !== 'gone';
+}
+
 /** Starts from a snapshot; what an earlier graph knew of arrivals and sizes is carried over. */
 export function fromSnapshot(previous: Graph | null, snapshot: Snapshot): Graph {
   const vertices = new Map(snapshot.vertices.map((vertex) => [vertex.id, vertex]));
@@ -126,12 +131,12 @@ function current(notices: readonly Notice[], nowMs: number): readonly Notice[] {
   return keep.length === notices.length ? notices : keep;
 }
 
-/** Pods per workload, finished ones left out. */
+/** Pods per workload, those finished or only remembered left out. */
 function sizes(vertices: ReadonlyMap<string, Vertex>): Map<string, number> {
   const counts = new Map<string, number>();
   for (const vertex of vertices.values()) {
     const key = workloadKey(vertex);
-    if (key !== null && vertex.phase !== 'succeeded') counts.set(key, (counts.get(key) ?? 0) + 1);
+    if (key !== null && isPresent(vertex)) counts.set(key, (counts.get(key) ?? 0) + 1);
   }
   return counts;
 }

@@ -14,9 +14,9 @@ export function lostPackets(edge: Edge): number {
   return Math.max(edge.loss.forwardLost ?? 0, 0) + Math.max(edge.loss.reverseLost ?? 0, 0);
 }
 
-/** Whether loss between the sides was measured. */
+/** Whether an edge is losing packets now: of what no longer moves nothing can be said. */
 export function isLossy(edge: Edge): boolean {
-  return lossRatio(edge) > 0 && lostPackets(edge) > 0;
+  return edge.state === 'live' && lossRatio(edge) > 0 && lostPackets(edge) > 0;
 }
 
 /** Whether a node's telemetry needs attention. */

@@ -1,6 +1,6 @@
 /** Pure: what passed since the page was opened, for the strip and the small charts. Everything is bounded. */
 import type { Graph } from './graph';
-import { lossRatio } from './health';
+import { isLossy, lossRatio } from './health';
 
 /** Length of one bar of the strip. */
 export const BAR_MS = 5000;
@@ -42,7 +42,7 @@ export function remember(history: History, graph: Graph, nowMs: number): History
   for (const edge of graph.edges.values()) {
     const packets = edge.rate.forwardSkbs + edge.rate.reverseSkbs;
     rate += packets;
-    lost += packets * lossRatio(edge);
+    if (isLossy(edge)) lost += packets * lossRatio(edge);
     const before = history.trails.get(edge.id);
     if (before === undefined && trails.size >= MAX_TRAILS) continue;
     trails.set(edge.id, {

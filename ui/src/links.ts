@@ -32,6 +32,7 @@ const PAIR = 2 ** 24;
 function bundle(
   placed: readonly PlacedEdge[],
   byPod: boolean,
+  innerToo: boolean,
   lit: ReadonlySet<string> | null,
   except: string | null,
 ): Bundle[] {
@@ -40,8 +41,8 @@ function bundle(
     if (from === to || edge.id === except) continue;
     const inner = from.groupIndex === to.groupIndex;
     const lossy = isLossy(edge);
-    // From afar a tile's inner traffic shows as its pods' brightness; only what is unhealthy or picked is drawn.
-    if (inner && !byPod && !lossy && lit === null) continue;
+    // From afar a crowded tile's inner traffic shows as its pods' brightness; what is unhealthy or picked is drawn.
+    if (inner && !byPod && !innerToo && !lossy && lit === null) continue;
     const pods = byPod || inner;
     const key = pods ? from.index * PAIR + to.index : -1 - (from.groupIndex * PAIR + to.groupIndex);
     let found = bundles.get(key);
@@ -76,7 +77,7 @@ export function drawLinks(
   lit: ReadonlySet<string> | null,
 ): { links: Link[]; hidden: number } {
   const focus = selection?.kind === 'edge' ? graph.edges.get(selection.id) : undefined;
-  const all = bundle(placed, zoom >= layout.density.podZoom, lit, focus?.id ?? null);
+  const all = bundle(placed, zoom >= layout.density.podZoom, layout.density.fill, lit, focus?.id ?? null);
   all.sort((a, b) => Number(b.lit) - Number(a.lit) || b.rate - a.rate);
   const shown = all.filter((entry, index) => index < MAX_LINKS || entry.lossy > 0);
   const ends = fan(
@@ -107,7 +108,7 @@ export function drawLinks(
         edges: entry.edges.map((edge) => edge.id),
         curve: bend(a, b),
         rate,
-        ...look(entry, rate, crowd),
+        ...look(entry, rate, crowd, lit !== null),
         dim,
         focus: selection?.kind === 'link' && !dim,
         loss: entry.loss,
@@ -139,7 +140,7 @@ function focusLink(edge: Edge, places: ReadonlyMap<string, Place>, density: Dens
       rate: edge.rate.forwardSkbs,
       width: 1.7,
       alpha: 1,
-      tone: loss > 0 ? 'bad' : edge.state === 'stale' ? 'stale' : 'l4',
+      tone: loss > 0 ? 'bad' : edge.state === 'live' ? 'l4' : 'stale',
       dim: false,
       focus: true,
       loss,
@@ -152,14 +153,17 @@ function lossLabel(ratio: number, edges: number): string {
   return edges > 1 ? `up to ${percent(ratio)} lost` : `${percent(ratio)} lost`;
 }
 
-/** Name service and our own reports are in every cluster's picture; they stay faint. */
+/** Who scrapes, by the usual names of its workload. */
+const SCRAPER = /\/(prometheus|vmagent|grafana-agent|otel-collector)-/;
+
+/** Name service, scrapes and our own reports are in every cluster's picture: they stay faint until asked for. */
 export function isChatter(edge: Edge): boolean {
-  return edge.own || edge.port === 53;
+  return edge.own || edge.port === 53 || SCRAPER.test(edge.client);
 }
 
-function look(entry: Bundle, rate: number, crowd: number): { tone: LinkTone; width: number; alpha: number } {
+function look(entry: Bundle, rate: number, crowd: number, asked: boolean): { tone: LinkTone; width: number; alpha: number } {
   if (entry.lossy > 0) return { tone: 'bad', width: 1.7, alpha: 1 };
-  if (entry.edges.every((edge) => edge.state === 'stale')) return { tone: 'stale', width: 0.8, alpha: 0.4 };
-  if (entry.edges.every(isChatter)) return { tone: 'quiet', width: 0.55, alpha: 0.14 * crowd };
+  if (entry.edges.every((edge) => edge.state !== 'live')) return { tone: 'stale', width: 0.8, alpha: 0.4 };
+  if (!asked && entry.edges.every(isChatter)) return { tone: 'quiet', width: 0.55, alpha: 0.14 * crowd };
   return { tone: 'l4', width: lineWidth(rate), alpha: (0.2 + 0.4 * weight(rate)) * crowd };
 }

@@ -116,7 +116,7 @@ function paintTitle(ctx: Context, tile: SceneTile, scene: Drawable, view: View):
   const box = screen(tile, view);
   if (box.width < 26 || box.x > view.size.width || box.y > view.size.height) return;
   if (box.x + box.width < 0 || box.y + box.height < 0) return;
-  const big = scene.density.fill && camera.zoom > 0.7;
+  const big = scene.density.fill && camera.zoom > 0.7 && box.width > 120;
   const size = big ? 13 : box.width > 60 ? 11 : 10;
   const middle = box.y + Math.max(Math.min((scene.density.header * camera.zoom) / 2, 17), 8);
   const inset = Math.min(scene.density.padding * Math.min(camera.zoom, 1), 12);

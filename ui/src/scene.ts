@@ -4,7 +4,7 @@
  */
 
 import { callName, shortName } from './format';
-import { type Graph, NEW_FOR_MS, workloadKey } from './graph';
+import { type Graph, isPresent, NEW_FOR_MS, workloadKey } from './graph';
 import { type Group, type Grouping, groupOf } from './groups';
 import { isLossy, isSilent } from './health';
 import { type Layout, podCentre, slotRect, tileRect } from './layout';
@@ -91,7 +91,7 @@ function tile(
     {
       id: group.id,
       label: group.label,
-      count: String(group.members.length),
+      count: String(group.members.filter(({ id }) => graph.vertices.get(id)?.phase !== 'gone').length),
       rect: tileRect(place),
       tone: bad.has(group.id) ? 'bad' : troubled ? 'warning' : 'plain',
       mark: troubled && node !== undefined ? node.state : null,
@@ -152,7 +152,9 @@ function squares(
       (selection !== null && !chosen && !inside && near[place.index] === 0);
     flags[index] =
       (dim ? FLAG.Dim : 0) |
-      (vertex.node !== null && isSilent(graph.nodes.get(vertex.node)) ? FLAG.Hatched : 0) |
+      (vertex.phase === 'gone' || (vertex.node !== null && isSilent(graph.nodes.get(vertex.node)))
+        ? FLAG.Hatched
+        : 0) |
       (chosen ? FLAG.Selected : 0) |
       (vertex.kind === 'external' ? FLAG.Round : 0);
     if (named) labels.push(podLabel(vertex, grouping));
@@ -186,7 +188,7 @@ function pills(graph: Graph, places: ReadonlyMap<string, Place>): ScenePill[] {
     let right = Number.NEGATIVE_INFINITY;
     let bottom = Number.NEGATIVE_INFINITY;
     for (const vertex of graph.vertices.values()) {
-      if (workloadKey(vertex) !== notice.key) continue;
+      if (workloadKey(vertex) !== notice.key || !isPresent(vertex)) continue;
       const cell = places.get(vertex.id)?.cell;
       if (cell === undefined) continue;
       left = Math.min(left, cell.x);

@@ -59,7 +59,7 @@ function Row({ edge, graph, index, active }: { edge: Edge; graph: Graph; index: 
       aria-rowindex={index + 2}
       aria-selected={picked}
       tabIndex={active ? 0 : -1}
-      class={edge.state === 'stale' ? 'stale' : ''}
+      class={edge.state === 'live' ? '' : 'stale'}
       onClick={pick}
       onKeyDown={(event) => {
         if (event.key === 'Enter' || event.key === ' ') {
@@ -83,7 +83,7 @@ function Row({ edge, graph, index, active }: { edge: Edge; graph: Graph; index: 
       </td>
       <td class="number">{rate(edge.rate.forwardSkbs)}</td>
       <td class="number">{bytes(edge.rate.forwardBytes + edge.rate.reverseBytes)}</td>
-      <td class="number">{edge.state === 'stale' ? <em>stale</em> : <LossCell edge={edge} />}</td>
+      <td class="number">{edge.state === 'live' ? <LossCell edge={edge} /> : <em>{edge.state}</em>}</td>
     </tr>
   );
 }

@@ -2,6 +2,7 @@
 import { useSignal } from '@preact/signals';
 import { useEffect, useRef } from 'preact/hooks';
 import { count } from './format';
+import { isPresent } from './graph';
 import { GROUPINGS, type Grouping } from './groups';
 import { LinkIcon, Logo, MoonIcon, SearchIcon, SunIcon, TableIcon } from './icons';
 import * as store from './store';
@@ -117,7 +118,7 @@ function Counts() {
   const graph = store.graph.value;
   if (graph === null) return null;
   let pods = 0;
-  for (const vertex of graph.vertices.values()) if (vertex.kind === 'pod') pods += 1;
+  for (const vertex of graph.vertices.values()) if (vertex.kind === 'pod' && isPresent(vertex)) pods += 1;
   const one = (value: number, word: string) => (
     <span data-testid={`count-${word}s`}>
       <b>{count(value)}</b> {value === 1 ? word : `${word}s`}

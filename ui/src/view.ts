@@ -48,7 +48,7 @@ export interface NodeView {
 /** What a vertex stands for. */
 export type VertexKind = 'pod' | 'external' | 'node' | 'service' | 'unknown';
 /** Life of a pod, as far as the names' source knows. */
-export type Phase = 'running' | 'pending' | 'failing' | 'succeeded' | 'unknown';
+export type Phase = 'running' | 'pending' | 'failing' | 'succeeded' | 'gone' | 'unknown';
 
 /** A pod, a machine, a service or an address of the world. */
 export interface Vertex {
@@ -248,7 +248,7 @@ function vertex(value: unknown, path: string): Vertex {
     workloadKind: maybeText(of, 'workload_kind', path),
     node: maybeText(of, 'node', path),
     addresses: list(of, 'addresses', path, string),
-    phase: word(text(of, 'phase', path), ['running', 'pending', 'failing', 'succeeded']),
+    phase: word(text(of, 'phase', path), ['running', 'pending', 'failing', 'succeeded', 'gone']),
     ready: flag(of, 'ready', path),
     hostNetwork: flag(of, 'host_network', path),
     createdMs: maybeNumber(of, 'created_ms', path),

@@ -21,7 +21,7 @@ export function Banners() {
           </span>
         </p>
       )}
-      {names !== null && names.state !== 'fresh' && (
+      {names !== null && names.state === 'stale' && (
         <p class="banner warning" data-testid="banner-names">
           <WarningIcon />
           <span>
@@ -85,7 +85,7 @@ export function EmptyMap() {
   if (graph.nodes.size === 0 && graph.vertices.size === 0)
     return say('No agents yet', 'The collector is up, but no agent has reported. Start one on every node.');
   if (graph.vertices.size === 0)
-    return graph.names === null
+    return graph.names === null || graph.names.state === 'none'
       ? say(
           'No names and no traffic yet',
           'The collector has no source of names. Traffic will show by address until it has one.',

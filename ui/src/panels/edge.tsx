@@ -1,7 +1,7 @@
 /** One link: what each side saw, and what was lost between them. */
 import { bytes, callName, clock, count, percent, rate, service } from '../format';
 import type { Graph } from '../graph';
-import { isLossy, lossRatio } from '../health';
+import { isLossy, lossRatio, lostPackets } from '../health';
 import { ArrowIcon, LossIcon } from '../icons';
 import * as store from '../store';
 import type { Amount, Edge, Side } from '../view';
@@ -14,8 +14,9 @@ function State({ edge }: { edge: Edge }) {
         <LossIcon /> Losing packets
       </Badge>
     );
-  if (edge.state === 'stale') return <Badge tone="plain">Stale</Badge>;
+  if (edge.state !== 'live') return <Badge tone="plain">{edge.state}</Badge>;
   if (edge.loss.status !== 'measured') return <Badge tone="plain">{edge.loss.status}</Badge>;
+  if (lostPackets(edge) > 0) return <Badge tone="plain">Lost some earlier</Badge>;
   return <Badge tone="good">No loss</Badge>;
 }
 
@@ -181,7 +182,9 @@ export function EdgePanel({ edge, graph }: { edge: Edge; graph: Graph }) {
         </section>
       )}
       <section>
-        <h3>Lost between</h3>
+        <h3>
+          Lost between <span>segments · last 10 s</span>
+        </h3>
         <LostBetween edge={edge} />
       </section>
       <section>

@@ -54,6 +54,11 @@ export function Overview({ graph }: { graph: Graph }) {
         {count(graph.edges.size)} links on {count(graph.nodes.size)} nodes. Pick one on the map or in the
         table.
       </p>
+      {graph.names?.state === 'none' && (
+        <p class="note" data-testid="no-names">
+          <b>No names.</b> The collector was given no pod list, so everything goes by its address.
+        </p>
+      )}
       {lossy.length > 0 && (
         <section>
           <h3 class="bad">

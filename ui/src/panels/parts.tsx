@@ -136,7 +136,7 @@ export function EdgeList({
               </span>
               <span class="edge-more">
                 <span>{service(edge)}</span>
-                {edge.state === 'stale' && <em>stale</em>}
+                {edge.state !== 'live' && <em>{edge.state}</em>}
                 {lossy && (
                   <span class="bad lossy">
                     <LossIcon />
