@@ -2,9 +2,10 @@
  * Serves dist/ with the collector's content policy and a stream from an invented cluster.
  *
  *   node dev/serve.mjs [small|big|empty] [port]
+ *   node dev/serve.mjs http://127.0.0.1:7380 [port]    the stream of a running collector instead
  */
 import { createReadStream, existsSync } from 'node:fs';
-import { createServer } from 'node:http';
+import { createServer, get } from 'node:http';
 import { dirname, extname, join, normalize } from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { another, big, small } from './cluster.mjs';
@@ -92,6 +93,15 @@ function step() {
 
 createServer((request, response) => {
   const path = new URL(request.url, 'http://localhost').pathname;
+  if (path === '/api/v1/stream' && kind.startsWith('http')) {
+    const from = get(new URL(request.url, kind), { headers: request.headers }, (answer) => {
+      response.writeHead(answer.statusCode, answer.headers);
+      answer.pipe(response);
+    });
+    from.on('error', () => response.destroy());
+    request.on('close', () => from.destroy());
+    return;
+  }
   if (path === '/api/v1/stream') {
     response.writeHead(200, { 'content-type': 'text/event-stream', 'cache-control': 'no-store' });
     send(response, 'snapshot', snapshot());

@@ -163,7 +163,7 @@ describe('what is picked or searched', () => {
   });
 
   it('a search dims what does not match', () => {
-    const scene = draw(graph, { query: '5432' });
+    const scene = draw(graph, { query: '5432', zoom: 2 });
     expect(scene.links.map((link) => link.dim)).toEqual([false, true]);
     const lit = scene.pods.ids.filter((_, index) => ((scene.pods.flags[index] ?? 0) & FLAG.Dim) === 0);
     expect([...lit].sort()).toEqual(['a1', 'b1']);
