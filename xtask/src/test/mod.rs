@@ -54,6 +54,21 @@ enum End {
     Skipped(String),
 }
 
+/// A runner that failed, and what it ran all the same.
+#[derive(Debug)]
+struct Red {
+    counts: Counts,
+    why: String,
+}
+
+impl std::fmt::Display for Red {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.why)
+    }
+}
+
+impl std::error::Error for Red {}
+
 /// One line of the closing table.
 struct Row {
     name: &'static str,
@@ -125,7 +140,10 @@ fn run_tier(tier: Tier) -> (Counts, End) {
     };
     match result {
         Ok(counts) => (counts, End::Passed),
-        Err(error) => (Counts::default(), End::Failed(format!("{error:#}"))),
+        Err(error) => {
+            let why = End::Failed(format!("{error:#}"));
+            (error.downcast::<Red>().map(|red| red.counts).unwrap_or_default(), why)
+        }
     }
 }
 
@@ -144,10 +162,11 @@ pub(crate) fn watch(kind: &'static str, command: &mut Command) -> anyhow::Result
     command.stdout(Stdio::null()).stderr(Stdio::null());
     let lines = copy(reader);
     let status = child.wait().with_context(|| format!("wait for {program}"))?;
-    if !status.success() {
-        bail!("{program} ended with {status}");
+    let counts = count::read(kind, &lines);
+    if status.success() {
+        return Ok(counts);
     }
-    Ok(count::read(kind, &lines))
+    Err(Red { counts, why: format!("{program} ended with {status}") }.into())
 }
 
 /// Copies a stream to the screen line by line, and keeps the lines.
