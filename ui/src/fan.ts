@@ -16,6 +16,8 @@ interface Touch {
 
 /** Nearest that two ends on one tile edge come, in world units. */
 const STEP = 7;
+/** Links are at least this long where their tiles allow it, in world units. */
+const SHORTEST = 90;
 /** Kept free at a tile's corners. */
 const CORNER = 10;
 
@@ -67,7 +69,22 @@ export function fan(
         : { x: along, y: side === 'top' ? rect.y : rect.y + rect.height };
     });
   }
-  return result;
+  return result.map((points, index) => {
+    const link = links[index];
+    return link === undefined ? points : reached(points, centre(link.from), centre(link.to));
+  });
+}
+
+/** Between tiles that touch a link would vanish in the gap: its ends then reach into the tiles. */
+function reached([a, b]: [Point, Point], from: Point, to: Point): [Point, Point] {
+  const short = SHORTEST - Math.hypot(b.x - a.x, b.y - a.y);
+  if (short <= 0) return [a, b];
+  const inwards = (point: Point, middle: Point): Point => {
+    const far = Math.hypot(middle.x - point.x, middle.y - point.y);
+    const share = far === 0 ? 0 : Math.min(short / 2 / far, 0.6);
+    return { x: point.x + (middle.x - point.x) * share, y: point.y + (middle.y - point.y) * share };
+  };
+  return [inwards(a, from), inwards(b, to)];
 }
 
 function towards(here: Point, there: Point, by: number): Point {

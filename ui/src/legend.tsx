@@ -52,7 +52,7 @@ export function Legend() {
         </span>
         <span>
           <i class="square silent" />
-          node silent
+          silent, gone
         </span>
       </span>
     </div>

@@ -1,6 +1,7 @@
 /** What is drawn: the spacing formula, bundling by zoom, the bound on links, loss, dimming. */
 import fc from 'fast-check';
 import { describe, expect, it } from 'vitest';
+import { fan } from '../src/fan';
 import { distance, measure, pointAt } from '../src/geometry';
 import type { Graph } from '../src/graph';
 import { groupsOf } from '../src/groups';
@@ -108,18 +109,30 @@ describe('links', () => {
     expect(links.map((link) => link.rate)).toEqual([3]);
   });
 
-  it('start and end on the edges of their tiles', () => {
-    const scene = draw(graph);
-    const rect = scene.tiles.find((tile) => tile.id === 'a')?.rect;
-    const start = scene.links[0]?.curve.a;
-    if (rect === undefined || start === undefined) throw new Error('nothing drawn');
-    const onEdge = [
-      start.x - rect.x,
-      rect.x + rect.width - start.x,
-      start.y - rect.y,
-      rect.y + rect.height - start.y,
+  it('leave a tile by its edge', () => {
+    const tiles = new Map([
+      ['a', { x: 0, y: 0, width: 100, height: 80 }],
+      ['b', { x: 400, y: 10, width: 100, height: 80 }],
+      ['c', { x: 107, y: 0, width: 100, height: 80 }],
+    ]);
+    const group = (id: string) => ({ kind: 'group' as const, id });
+    const links = [
+      { from: group('a'), to: group('b') },
+      { from: group('b'), to: group('a') },
+      { from: group('a'), to: group('c') },
     ];
-    expect(Math.min(...onEdge.map(Math.abs))).toBeLessThan(0.01);
+    const [there, back, near] = fan(
+      links,
+      (id) => tiles.get(id),
+      () => undefined,
+      3,
+    );
+    expect(there?.[0].x).toBe(100);
+    expect(there?.[1].x).toBe(400);
+    expect(back?.[0].x).toBe(400);
+    expect(back?.[1].y).not.toBe(there?.[0].y);
+    // Neighbours: the ends reach into the tiles, or the link would vanish in the gap.
+    expect((near?.[1].x ?? 0) - (near?.[0].x ?? 0)).toBeGreaterThan(50);
   });
 
   it('are bounded, but every unhealthy one is drawn', () => {

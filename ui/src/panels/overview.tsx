@@ -44,12 +44,20 @@ export function Overview({ graph }: { graph: Graph }) {
   const troubled = lossy.length + nodes.length + failing.length;
   return (
     <article data-testid="overview">
-      {troubled === 0 ? (
+      {graph.nodes.size === 0 ? (
+        <Badge tone="plain">Waiting</Badge>
+      ) : troubled === 0 ? (
         <Badge tone="good">All quiet</Badge>
       ) : (
         <Badge tone={lossy.length + failing.length > 0 ? 'bad' : 'warning'}>Needs a look</Badge>
       )}
-      <h2>{troubled === 0 ? 'Nothing unhealthy' : summary(lossy.length, nodes.length, failing.length)}</h2>
+      <h2>
+        {graph.nodes.size === 0
+          ? 'Nothing heard yet'
+          : troubled === 0
+            ? 'Nothing unhealthy'
+            : summary(lossy.length, nodes.length, failing.length)}
+      </h2>
       <p class="subline">
         {count(graph.edges.size)} links on {count(graph.nodes.size)} nodes. Pick one on the map or in the
         table.
