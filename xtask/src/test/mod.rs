@@ -79,7 +79,12 @@ struct Row {
 
 /// Sets up and runs the tiers; an error when one of them failed.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    setup::prepare(Purpose::Test)?;
+    // Looking at sources needs no programs.
+    if args.tier.is_none_or(|only| matches!(only, Tier::Rust | Tier::Kernel | Tier::E2e)) {
+        setup::prepare(Purpose::Test)?;
+    } else {
+        setup::run(Purpose::Test, &setup::Args::default())?;
+    }
     let mut rows = Vec::new();
     for tier in TIERS {
         if args.tier.is_none_or(|only| only == tier) {
@@ -102,7 +107,7 @@ fn name(tier: Tier) -> &'static str {
         Tier::Tidy => "tidy",
         Tier::Deny => "deny",
         Tier::Rust => "rust",
-        Tier::Ui => "ui",
+        Tier::Ui => page(),
         Tier::Kernel => "kernel",
         Tier::E2e => "e2e",
     }
@@ -144,6 +149,16 @@ fn run_tier(tier: Tier) -> (Counts, End) {
             let why = End::Failed(format!("{error:#}"));
             (error.downcast::<Red>().map(|red| red.counts).unwrap_or_default(), why)
         }
+    }
+}
+
+/// The page's linter and types, and its tests whatever these say.
+fn page() -> anyhow::Result<Counts> {
+    let lint = watch("lint", setup::npm().args(["run", "lint"]));
+    let counts = watch("ui", setup::npm().arg("test"))?;
+    match lint {
+        Ok(_) => Ok(counts),
+        Err(error) => Err(Red { counts, why: format!("lint: {error:#}") }.into()),
     }
 }
 
