@@ -107,7 +107,7 @@ fn name(tier: Tier) -> &'static str {
         Tier::Tidy => "tidy",
         Tier::Deny => "deny",
         Tier::Rust => "rust",
-        Tier::Ui => page(),
+        Tier::Ui => "ui",
         Tier::Kernel => "kernel",
         Tier::E2e => "e2e",
     }
@@ -134,9 +134,7 @@ fn run_tier(tier: Tier) -> (Counts, End) {
         }
         Tier::Deny => watch("deny", sys::cargo().args(["deny", "--offline", "check", "bans", "licenses", "sources"])),
         Tier::Rust => rust::unit(),
-        Tier::Ui => {
-            watch("lint", setup::npm().args(["run", "lint"])).and_then(|_| watch("ui", setup::npm().arg("test")))
-        }
+        Tier::Ui => page(),
         Tier::Kernel => rust::kernel(),
         Tier::E2e if !sys::is_root() => {
             sys::self_as_root(["test", "--tier", "e2e"]).and_then(|mut command| watch("e2e", &mut command))
