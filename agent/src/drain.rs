@@ -193,9 +193,15 @@ impl Node {
     }
 
     /// Whether it is time to read the maps.
-    pub fn tick_due(&mut self) -> bool {
+    pub fn look_due(&mut self) -> bool {
         let (kernel, devices) = (&self.kernel, &self.devices);
-        self.pace.due(clock::monotonic_ns(), || peek(kernel, devices))
+        self.pace.look_due(clock::monotonic_ns(), || peek(kernel, devices))
+    }
+
+    /// Whether what was read is worth a report.
+    #[must_use]
+    pub fn report_due(&self) -> bool {
+        self.pace.report_due(clock::monotonic_ns())
     }
 
     /// Now, by both clocks.
@@ -240,7 +246,7 @@ impl Node {
         self.losses = self.kernel.losses()?;
         self.ledger.drains.inc();
         self.ledger.flows.set(i64::try_from(self.readings.len()).unwrap_or(i64::MAX));
-        self.ledger.edges.set(i64::try_from(self.table.len()).unwrap_or(i64::MAX));
+        self.ledger.edges.set(i64::try_from(self.table.held()).unwrap_or(i64::MAX));
         Ok(())
     }
 

@@ -1,6 +1,6 @@
 //! An edge as one side of it adds up: identity, cumulative totals, and who is the client. Pure.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use agent_ebpf::{
     abi::{Direction, FlowKey, FlowTotals, tcp_state},
@@ -88,6 +88,17 @@ pub fn edge_id(key: &FlowKey, orientation: Orientation, device: u64) -> EdgeId {
     let local_is_source = key.direction == Direction::Ingress as u8;
     let server_side = local_is_source != orientation.forward;
     EdgeId { client, server, server_port, protocol: key.protocol, server_side, device }
+}
+
+/// Whether a flow is one way of our own connection.
+#[must_use]
+pub fn is_own(own: Option<(SocketAddr, SocketAddr)>, key: &FlowKey) -> bool {
+    let end = |address: [u8; 16], port| SocketAddr::new(IpAddr::from(address).to_canonical(), port);
+    own.is_some_and(|(ours, theirs)| {
+        let source = end(key.source, key.source_port);
+        let destination = end(key.destination, key.destination_port);
+        (source, destination) == (ours, theirs) || (source, destination) == (theirs, ours)
+    })
 }
 
 /// One edge's totals since it entered the table.

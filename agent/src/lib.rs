@@ -78,23 +78,24 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
 
     tokio::pin!(shutdown);
     let mut in_flight = false;
-    // A new edge came while a report was under way: the next one follows at once.
+    // Something is to be told that no report has: because one was under way, or the collector asked for it.
     let mut wanted = false;
     let mut look_at = clock::timer(Duration::ZERO);
     let mut devices_at: Option<Instant> = None;
     loop {
-        let mut due = false;
+        let mut look = false;
         tokio::select! {
             biased;
             () = &mut shutdown => break,
             Some(answer) = outcomes.recv() => {
                 in_flight = false;
-                due = settle(&mut node, answer) | std::mem::take(&mut wanted);
+                wanted |= settle(&mut node, answer);
+                look = wanted;
             }
             // Before the ring, which a storm of new flows may keep ready for ever.
             () = sleep_until(look_at) => {
                 look_at = clock::timer(FAST_TICK);
-                due = node.tick_due();
+                look = node.look_due();
             }
             () = trigger.changed(), if devices_at.is_none() => devices_at = Some(clock::timer(DEVICES_GAP)),
             () = sleep_until(devices_at.unwrap_or(look_at)), if devices_at.is_some() => {
@@ -102,21 +103,25 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
                 survive(node.reconcile().await);
             }
             ready = node.event_ready() => match ready {
-                Ok(()) => due = node.take_events() && node.may_flush(),
+                Ok(()) => look = node.take_events() && node.may_flush(),
                 Err(error) => {
                     warn!(error = &error as &dyn std::error::Error, "event ring unreadable");
                     sleep(FAST_TICK).await;
                 }
             },
         }
-        if due {
-            // Also while a report is under way: a collector that hangs must not let the flow map fill.
-            survive(node.drain().await);
-            if in_flight {
-                wanted = true;
-            } else if let Some(body) = node.report() {
-                in_flight = to_post.try_send(body).is_ok();
-            }
+        if !look {
+            continue;
+        }
+        // Also while a report is under way: a collector that hangs must not let the flow map fill.
+        survive(node.drain().await);
+        wanted |= node.report_due();
+        if wanted
+            && !in_flight
+            && let Some(body) = node.report()
+        {
+            in_flight = to_post.try_send(body).is_ok();
+            wanted = false;
         }
     }
 

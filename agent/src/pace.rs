@@ -45,14 +45,21 @@ impl Pace {
         if now_ns.saturating_sub(self.active_ns) >= nanos(QUIET_AFTER) { SLOW_TICK } else { FAST_TICK }
     }
 
-    /// Whether it is time to read the maps: always while things change; else when the slow tick is over, or when `moved`
-    /// (a sum over the devices that is cheap to read) is not what it was.
-    pub fn due(&mut self, now_ns: u64, moved: impl FnOnce() -> u64) -> bool {
-        if self.tick(now_ns) == FAST_TICK || now_ns.saturating_sub(self.reported_ns) >= nanos(SLOW_TICK) {
+    /// Whether it is time to read the maps: when a report is due, or when `moved` (a sum over the devices that is cheap
+    /// to read) is not what it was.
+    pub fn look_due(&mut self, now_ns: u64, moved: impl FnOnce() -> u64) -> bool {
+        if self.report_due(now_ns) {
             return true;
         }
         let moved = moved();
         std::mem::replace(&mut self.moved, moved) != moved
+    }
+
+    /// Whether what was read is worth a report: always while things change, else when the slow tick is over. What only
+    /// our own reports moved must not make another one.
+    #[must_use]
+    pub fn report_due(&self, now_ns: u64) -> bool {
+        self.tick(now_ns) == FAST_TICK || now_ns.saturating_sub(self.reported_ns) >= nanos(SLOW_TICK)
     }
 
     /// Whether a new edge may be told at once: [`FLUSHES_PER_SECOND`] of them, saved up for at most a second.
@@ -85,12 +92,12 @@ mod tests {
         assert_eq!((pace.tick(SECOND_NS), pace.tick(2 * SECOND_NS)), (FAST_TICK, SLOW_TICK));
         pace.reported(10 * SECOND_NS);
         let at = 10 * SECOND_NS + 1;
-        pace.due(at, || 5);
-        assert!(!pace.due(at, || 5));
-        assert!(pace.due(at, || 6), "something moved");
-        assert!(pace.due(12 * SECOND_NS, || 6), "the slow tick is over");
+        pace.look_due(at, || 5);
+        assert!(!pace.look_due(at, || 5));
+        assert!(pace.look_due(at, || 6) && !pace.report_due(at), "something moved, perhaps only our own report");
+        assert!(pace.look_due(12 * SECOND_NS, || 6) && pace.report_due(12 * SECOND_NS), "the slow tick is over");
         pace.active(at);
-        assert!(pace.due(at, || 6));
+        assert!(pace.look_due(at, || 6) && pace.report_due(at));
     }
 
     #[test]

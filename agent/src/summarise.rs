@@ -2,16 +2,15 @@
 //!
 //! The table is also the agent's only buffer: a collector that is away costs no more memory than the table has.
 
-use std::{
-    collections::{HashMap, HashSet},
-    net::{IpAddr, SocketAddr},
-};
+use std::{collections::HashMap, net::SocketAddr};
 
 use agent_ebpf::abi::{Event, FlowKey, FlowTotals, tcp_state};
 use wire::v1::{Counters, Edge as WireEdge};
 
 use crate::{
-    edge::{Edge, EdgeId, Orientation, WallClock, edge_id, grew, growth, guessed_orientation, known_orientation},
+    edge::{
+        Edge, EdgeId, Orientation, WallClock, edge_id, grew, growth, guessed_orientation, is_own, known_orientation,
+    },
     ports::HighPorts,
 };
 
@@ -74,7 +73,7 @@ pub struct Table {
     retiring: Vec<(EdgeId, Edge)>,
     flows: HashMap<FlowKey, Flow>,
     high_ports: HighPorts,
-    own: HashSet<(SocketAddr, SocketAddr)>,
+    own: Option<(SocketAddr, SocketAddr)>,
     other: Counters,
     refused: u64,
     /// Buffers folded by device index and direction: held against what the device's program counted.
@@ -91,7 +90,7 @@ impl Table {
             retiring: Vec::new(),
             flows: HashMap::new(),
             high_ports: HighPorts::default(),
-            own: HashSet::new(),
+            own: None,
             other: Counters::default(),
             refused: 0,
             folded: HashMap::new(),
@@ -111,14 +110,8 @@ impl Table {
 
     /// Edges held, retiring ones included.
     #[must_use]
-    pub fn len(&self) -> usize {
+    pub fn held(&self) -> usize {
         self.edges.len() + self.retiring.len()
-    }
-
-    /// Whether no edge is held.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.len() == 0
     }
 
     /// What new flows counted while the table was full.
@@ -133,9 +126,23 @@ impl Table {
         self.refused
     }
 
-    /// Names the connection that the agent's own reports take: (our end, the collector's).
+    /// Names the connection that the agent's own reports take: (our end, the collector's). Its flow may be in the table
+    /// already, since the ring tells of it before the connection is up.
     pub fn set_own(&mut self, own: Option<(SocketAddr, SocketAddr)>) {
-        self.own = own.into_iter().collect();
+        if self.own == own {
+            return;
+        }
+        self.own = own;
+        let ours = self.flows.iter().filter(|(key, _)| is_own(own, key));
+        let targets: Vec<_> = ours.map(|(_, flow)| flow.target).collect();
+        for target in targets {
+            if let Target::Edge(id) = target
+                && let Some(edge) = self.edges.get_mut(&id)
+            {
+                edge.own = true;
+                edge.pending = true;
+            }
+        }
     }
 
     /// Folds current readings of flows. `device` gives the incarnation behind an interface index.
@@ -291,14 +298,12 @@ impl Table {
         if let Some(known) = known_orientation(key, totals.tcp_state)
             && known.forward != flow.orientation.forward
         {
-            let old = flow.target;
-            let flow_orientation = known;
-            if let Target::Edge(id) = old
+            if let Target::Edge(id) = flow.target
                 && let Some(edge) = self.edges.get_mut(&id)
             {
                 edge.flows = edge.flows.saturating_sub(1);
             }
-            self.enter(key, flow_orientation, moment, device, folded);
+            self.enter(key, known, moment, device, folded);
             if let Some(flow) = self.flows.get_mut(key) {
                 flow.counted = *totals;
             }
@@ -371,7 +376,7 @@ impl Table {
                 return Target::Edge(id);
             }
         }
-        if self.len() >= self.limits.max_edges {
+        if self.held() >= self.limits.max_edges {
             return Target::Other;
         }
         if orientation.guessed {
@@ -380,7 +385,7 @@ impl Table {
         let edge = Edge {
             incarnation: moment.next_seq,
             guessed: orientation.guessed,
-            own: self.is_own(key),
+            own: is_own(self.own, key),
             first_seen_unix_ns: moment.clock.unix_ns(first_ns),
             active_ns: moment.now_ns,
             pending: true,
@@ -389,12 +394,5 @@ impl Table {
         folded.edges_new += u32::from(!edge.own);
         self.edges.insert(id, edge);
         Target::Edge(id)
-    }
-
-    fn is_own(&self, key: &FlowKey) -> bool {
-        let end = |address: [u8; 16], port| SocketAddr::new(IpAddr::from(address).to_canonical(), port);
-        let source = end(key.source, key.source_port);
-        let destination = end(key.destination, key.destination_port);
-        self.own.contains(&(source, destination)) || self.own.contains(&(destination, source))
     }
 }

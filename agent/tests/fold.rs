@@ -122,13 +122,13 @@ fn a_silent_edge_leaves_only_after_its_final_total_was_acknowledged_and_returns_
     let told = table.report(2, 1, false);
     assert!(told.len() == 1 && told[0].r#final);
     table.acknowledge(1);
-    assert_eq!(table.len(), 1, "the final total is not acknowledged yet");
+    assert_eq!(table.held(), 1, "the final total is not acknowledged yet");
     fold(&mut table, &[(key, FlowTotals { first_ns: 700 * SECOND_NS, ..totals(2, 0, 700) })], at(700, 3));
     let told = table.report(3, 1, false);
     let incarnations: Vec<_> = told.iter().map(|edge| (edge.incarnation, edge.r#final)).collect();
     assert!(incarnations.contains(&(1, true)) && incarnations.contains(&(3, false)), "{incarnations:?}");
     table.acknowledge(3);
-    assert_eq!(table.len(), 1);
+    assert_eq!(table.held(), 1);
     assert_eq!(only(&mut table, 4).forward.map(|way| way.skbs), Some(2));
 }
 
@@ -150,7 +150,7 @@ fn a_full_table_counts_new_edges_into_other() {
     let mut table = table(2);
     let readings: Vec<_> = (80..84).map(|port| (sent(50_000, port, 17), totals(10, 0, 1))).collect();
     fold(&mut table, &readings, at(1, 1));
-    assert_eq!((table.len(), table.refused(), table.other().skbs), (2, 2, 20));
+    assert_eq!((table.held(), table.refused(), table.other().skbs), (2, 2, 20));
     let grown: Vec<_> = (80..84).map(|port| (sent(50_000, port, 17), totals(15, 0, 2))).collect();
     fold(&mut table, &grown, at(2, 2));
     assert_eq!((table.refused(), table.other().skbs), (2, 30));
@@ -162,7 +162,7 @@ fn pairs_of_high_ports_fold_under_a_cap() {
     let mut table = table(1_000);
     let readings: Vec<_> = (0..200).map(|port| (sent(60_000, 40_000 + port, 17), totals(1, 0, 1))).collect();
     fold(&mut table, &readings, at(1, 1));
-    assert_eq!(table.len(), MAX_HIGH_PORTS as usize + 1);
+    assert_eq!(table.held(), MAX_HIGH_PORTS as usize + 1);
     let rest = table.report(1, 0, true).into_iter().find(|edge| edge.server_port == 0).expect("the rest");
     assert_eq!(rest.forward.map(|way| way.skbs), Some(200 - u64::from(MAX_HIGH_PORTS)));
 }
@@ -200,9 +200,18 @@ fn a_packet_that_found_no_room_in_the_map_counts_all_the_same() {
 
 #[test]
 fn our_own_reports_are_marked_and_wake_nobody() {
-    let mut table = table(10);
     let (node, collector) = ("10.1.0.2:50000".parse(), "10.2.0.3:7381".parse());
-    table.set_own(node.ok().zip(collector.ok()));
+    let own = node.ok().zip(collector.ok());
+    // Known only after its first packets were folded.
+    let mut late = table(10);
+    let key = sent(50_000, 7381, 6);
+    fold(&mut late, &[(key, totals(1, tcp_state::OPENER, 1))], at(1, 1));
+    late.set_own(own);
+    assert!(only(&mut late, 1).own);
+    assert!(!late.fold(&[(key, totals(2, tcp_state::OPENER, 2))], at(2, 2), |_| DEVICE).active);
+    // Known before.
+    let mut table = table(10);
+    table.set_own(own);
     let folded = table.fold(&[(sent(50_000, 7381, 6), totals(1, tcp_state::OPENER, 1))], at(1, 1), |_| DEVICE);
     assert!(!folded.active && folded.edges_new == 0);
     assert!(only(&mut table, 1).own);

@@ -3,9 +3,11 @@
 //! The rooms, in the order a report walks through them: [`listen`] binds, [`ingest`] limits and decodes, [`hub`] (one task)
 //! owns [`merge`] and [`names`], [`project`] makes rows of them for a [`graph`], [`stream`] and [`http`] tell browsers in the
 //! form of [`view`]. Beside the road: [`record`] and [`replay`], [`pods`], [`metrics`], [`config`]. [`loss`], [`rate`],
-//! [`merge`], [`names`], [`project`] and [`graph`] are pure: no IO, no clock, time is an argument. The clock is read here.
+//! [`merge`], [`names`], [`project`] and [`graph`] are pure: no IO, no clock, time is an argument. The clock is
+//! read in [`clock`].
 #![forbid(unsafe_code)]
 
+pub mod clock;
 pub mod config;
 pub mod graph;
 pub mod http;
@@ -27,7 +29,7 @@ pub mod view;
 
 use std::{
     sync::{Arc, atomic::AtomicBool},
-    time::{Duration, SystemTime, UNIX_EPOCH},
+    time::Duration,
 };
 
 use anyhow::Context as _;
@@ -42,25 +44,10 @@ use self::{
     hub::{Hub, Setup},
     listen::{Listeners, ReportListener},
     metrics::Metrics,
-    time::Ns,
 };
 
 /// Connections that do not end by themselves are cut this long after the signal.
 const GRACE: Duration = Duration::from_secs(5);
-
-/// The clock: the only place that reads it.
-#[expect(clippy::disallowed_methods, reason = "this is the one place")]
-#[must_use]
-pub fn now() -> Ns {
-    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    Ns::try_from(since.as_nanos()).unwrap_or(Ns::MAX)
-}
-
-/// The monotonic clock, for timers.
-#[expect(clippy::disallowed_methods, reason = "this is the one place")]
-fn instant() -> tokio::time::Instant {
-    tokio::time::Instant::now()
-}
 
 /// Runs the collector on bound listeners until `shutdown` completes.
 ///
@@ -86,7 +73,7 @@ pub async fn run(
     if let Some((path, _)) = &config.replay {
         record::Recording::open(path).await.context("start replay")?;
     }
-    let run = u64::try_from(now()).unwrap_or(1);
+    let run = u64::try_from(clock::now()).unwrap_or(1);
     let names_source = match (&config.pods, &config.replay) {
         (Some(_), _) => "file",
         (None, Some(_)) => "recording",
@@ -97,7 +84,7 @@ pub async fn run(
         cluster: config.cluster.clone(),
         bounds: config.bounds,
         names_source,
-        clock: now,
+        clock: clock::now,
         metrics: Arc::clone(&metrics),
     });
     tasks.spawn(hub.run(stopped.clone()));
@@ -109,12 +96,12 @@ pub async fn run(
             recorder: recorder.clone(),
             ready: Arc::clone(&ready),
             metrics: Arc::clone(&metrics),
-            clock: now,
+            clock: clock::now,
         };
         tasks.spawn(watcher.run(stopped.clone()));
     }
     if let Some((path, again)) = config.replay {
-        let replay = replay::Replay { path, again, clock: now };
+        let replay = replay::Replay { path, again, clock: clock::now };
         let (hub, stopped) = (handle.clone(), stopped.clone());
         tasks.spawn(async move {
             if let Err(error) = replay.run(hub, stopped).await {
@@ -130,7 +117,7 @@ pub async fn run(
     };
     let browser =
         http::browser_router(http::Parts { hub: handle.clone(), streams, metrics: Arc::clone(&metrics), ready });
-    let reports = http::report_router(ingest::Ingest { hub: handle, metrics, recorder, run, clock: now });
+    let reports = http::report_router(ingest::Ingest { hub: handle, metrics, recorder, run, clock: clock::now });
     tasks.spawn(serve_tcp(listeners.browser, browser, stopped.clone()));
     for listener in listeners.reports {
         match listener {

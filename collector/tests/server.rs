@@ -241,10 +241,10 @@ async fn shutdown_ends_streams() {
     let collector = Collector::start(&[]).await;
     let mut stream = collector.stream("node", None).await;
     assert_eq!(stream.event().await.name, "snapshot");
-    let started = collector::now();
+    let started = collector::clock::now();
     collector.stop().await;
     stream.end().await;
-    assert!(collector::now() - started < 3_000_000_000);
+    assert!(collector::clock::now() - started < 3_000_000_000);
 }
 
 #[tokio::test]

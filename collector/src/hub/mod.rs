@@ -14,6 +14,7 @@ use wire::v1::Report;
 
 use self::live::LiveView;
 use crate::{
+    clock,
     graph::Identity,
     merge::{Bounds, Change, Merge, Verdict},
     metrics::Metrics,
@@ -168,7 +169,7 @@ impl Hub {
             revisions: BTreeMap::new(),
             clock: setup.clock,
             metrics: setup.metrics,
-            last_flush: crate::instant(),
+            last_flush: clock::instant(),
             flush_at: None,
             refreshes: 0,
             reports,
@@ -179,7 +180,7 @@ impl Hub {
 
     /// Runs until `shutdown` turns true.
     pub async fn run(mut self, mut shutdown: watch::Receiver<bool>) {
-        let mut refresh_at = crate::instant() + REFRESH;
+        let mut refresh_at = clock::instant() + REFRESH;
         loop {
             let wake_at = self.flush_at.map_or(refresh_at, |flush_at| flush_at.min(refresh_at));
             tokio::select! {
@@ -187,7 +188,7 @@ impl Hub {
                 Some(delivery) = self.reports.recv() => self.deliver(delivery),
                 Some(command) = self.commands.recv() => self.command(command),
                 () = sleep_until(wake_at) => {
-                    let now = crate::instant();
+                    let now = clock::instant();
                     if now >= refresh_at {
                         self.refresh();
                         refresh_at = now + REFRESH;
@@ -211,7 +212,7 @@ impl Hub {
 
     /// Asks for a flush that keeps `spacing` from the last one, but is not later than one already asked for.
     fn flush_within(&mut self, spacing: Duration) {
-        let now = crate::instant();
+        let now = clock::instant();
         let at = (self.last_flush + spacing).max(if spacing < TICK { now + spacing } else { now });
         self.flush_at = Some(self.flush_at.map_or(at, |known| known.min(at)));
     }
@@ -333,7 +334,7 @@ impl Hub {
     /// Tells every live view what changed.
     fn flush(&mut self) {
         self.flush_at = None;
-        self.last_flush = crate::instant();
+        self.last_flush = clock::instant();
         let now = (self.clock)();
         let changes = self.merge.take_changes();
         for (id, change) in &changes {

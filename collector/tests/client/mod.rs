@@ -211,7 +211,7 @@ impl Stream {
 
 /// A report of one edge, as its client's node saw it.
 pub(crate) fn report(node: &str, seq: u64, acked_seq: u64) -> Report {
-    let now = u64::try_from(collector::now()).expect("after 1970");
+    let now = u64::try_from(collector::clock::now()).expect("after 1970");
     let counters = Counters { skbs: 10, segments: 10, l3_bytes: 600, payload_bytes: 200 };
     Report {
         version: 1,

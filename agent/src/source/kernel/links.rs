@@ -83,7 +83,7 @@ fn link(message: LinkMessage) -> Option<Link> {
         ifindex: message.header.index,
         name: String::new(),
         link_type: match message.header.link_layer_type {
-            LinkLayerType::Ether => Some(LinkType::Ethernet),
+            LinkLayerType::Ether | LinkLayerType::Loopback => Some(LinkType::Ethernet),
             LinkLayerType::Rawip | LinkLayerType::None => Some(LinkType::RawIp),
             _ => None,
         },
