@@ -8,7 +8,10 @@ const browser = await chromium.launch({
     ' ',
   ),
 });
-const page = await browser.newPage({ viewport: { width: 1440, height: 900 }, deviceScaleFactor: Number(ratio) });
+const page = await browser.newPage({
+  viewport: { width: 1440, height: 900 },
+  deviceScaleFactor: Number(ratio),
+});
 await page.goto(url);
 await page.locator('main[data-connected="true"]').waitFor();
 await page.waitForTimeout(3000);
@@ -29,7 +32,14 @@ const report = async (what) => {
   frames.sort((a, b) => a - b);
   const at = (share) => frames[Math.floor(frames.length * share)]?.toFixed(1);
   const worker = await page.locator('main').evaluate((main) => ({ ...main.dataset }));
-  console.log(what, { frames: frames.length, p50: at(0.5), p95: at(0.95), p99: at(0.99), workerFrameMs: worker.frameMs, baseMs: worker.baseMs });
+  console.log(what, {
+    frames: frames.length,
+    p50: at(0.5),
+    p95: at(0.95),
+    p99: at(0.99),
+    workerFrameMs: worker.frameMs,
+    baseMs: worker.baseMs,
+  });
 };
 await page.waitForTimeout(Number(seconds) * 500);
 await report('still');

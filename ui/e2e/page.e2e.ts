@@ -46,10 +46,14 @@ async function violations(page: Page): Promise<string[]> {
   await page.evaluate(readFileSync(axe, 'utf8'));
   return page.evaluate(async () => {
     const { axe: checker } = window as unknown as {
-      axe: { run(): Promise<{ violations: { id: string; nodes: { html: string; failureSummary: string }[] }[] }> };
+      axe: {
+        run(): Promise<{ violations: { id: string; nodes: { html: string; failureSummary: string }[] }[] }>;
+      };
     };
     const result = await checker.run();
-    return result.violations.map((one) => `${one.id}: ${one.nodes.map((node) => `${node.html} ${node.failureSummary}`).join(' | ')}`);
+    return result.violations.map(
+      (one) => `${one.id}: ${one.nodes.map((node) => `${node.html} ${node.failureSummary}`).join(' | ')}`,
+    );
   });
 }
 

@@ -161,7 +161,12 @@ export function isChatter(edge: Edge): boolean {
   return edge.own || edge.port === 53 || SCRAPER.test(edge.client);
 }
 
-function look(entry: Bundle, rate: number, crowd: number, asked: boolean): { tone: LinkTone; width: number; alpha: number } {
+function look(
+  entry: Bundle,
+  rate: number,
+  crowd: number,
+  asked: boolean,
+): { tone: LinkTone; width: number; alpha: number } {
   if (entry.lossy > 0) return { tone: 'bad', width: 1.7, alpha: 1 };
   if (entry.edges.every((edge) => edge.state !== 'live')) return { tone: 'stale', width: 0.8, alpha: 0.4 };
   if (!asked && entry.edges.every(isChatter)) return { tone: 'quiet', width: 0.55, alpha: 0.14 * crowd };

@@ -2,7 +2,7 @@
 import type { Camera, Size } from './camera';
 import { measure, type Path } from './geometry';
 import { type Context, label, pill, roundedRect } from './pen';
-import { FLAG, type DrawnLink, type Drawable, type SceneTile, TONE } from './picture';
+import { type Drawable, type DrawnLink, FLAG, type SceneTile, TONE } from './picture';
 
 /** Colours, read from the style sheet. */
 export interface Palette {

@@ -9,7 +9,17 @@ import { type Group, type Grouping, groupOf } from './groups';
 import { isLossy, isSilent } from './health';
 import { type Layout, podCentre, slotRect, tileRect } from './layout';
 import { drawLinks } from './links';
-import { FLAG, type Place, type PlacedEdge, type Scene, type SceneInput, type ScenePill, type ScenePods, type SceneTile, TONE } from './picture';
+import {
+  FLAG,
+  type Place,
+  type PlacedEdge,
+  type Scene,
+  type SceneInput,
+  type ScenePill,
+  type ScenePods,
+  type SceneTile,
+  TONE,
+} from './picture';
 import { activity } from './rate';
 import { concerns, type End } from './select';
 import type { Vertex } from './view';

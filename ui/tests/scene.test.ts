@@ -6,11 +6,11 @@ import { distance, measure, pointAt } from '../src/geometry';
 import type { Graph } from '../src/graph';
 import { groupsOf } from '../src/groups';
 import { arrange } from '../src/layout';
+import { MAX_LINKS } from '../src/links';
 import { hit } from '../src/pick';
+import { FLAG, type Scene, TONE } from '../src/picture';
 import { activity, lineWidth, spacing } from '../src/rate';
 import { compose } from '../src/scene';
-import { FLAG, type Scene, TONE } from '../src/picture';
-import { MAX_LINKS } from '../src/links';
 import { type Selection, search } from '../src/select';
 import { edge, graphOf, node, pod } from './make';
 
