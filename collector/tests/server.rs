@@ -92,11 +92,16 @@ async fn a_full_queue_is_a_503() {
         cluster: "test".to_owned(),
         bounds: Bounds::default(),
         names_source: "none",
-        clock: collector::now,
+        clock: collector::clock::now,
         metrics: std::sync::Arc::clone(&metrics),
     });
-    let ingest =
-        Ingest { hub: handle, metrics: std::sync::Arc::clone(&metrics), recorder: None, run: 1, clock: collector::now };
+    let ingest = Ingest {
+        hub: handle,
+        metrics: std::sync::Arc::clone(&metrics),
+        recorder: None,
+        run: 1,
+        clock: collector::clock::now,
+    };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let address = listener.local_addr().expect("address").to_string();
     let serve = tokio::spawn(async move { axum::serve(listener, report_router(ingest)).await });
