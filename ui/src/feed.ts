@@ -62,6 +62,10 @@ export function startFeed(): void {
   effect(() => {
     document.documentElement.dataset.theme = store.theme.value;
   });
+  effect(() => {
+    const name = store.graph.value?.cluster ?? '';
+    document.title = name === '' ? 'Orrery' : `${name} · Orrery`;
+  });
   store.keepAddress();
 }
 

@@ -52,19 +52,21 @@ function glide(target: Camera): void {
 /** Follows topology with the camera until the user takes it; a selected edge from the address is framed. */
 function useAutoFit() {
   useEffect(() => {
-    let framedOnce = false;
+    // Only what the address asks for is framed; picking by hand leaves the camera alone.
+    let toFrame = store.selection.peek()?.kind === 'edge';
     return effect(() => {
       if (store.layout.value === null || store.mapSize.value.width === 0) return;
       if (store.cameraTaken.value) {
+        toFrame = false;
         gliding += 1;
         return;
       }
       const picked = untracked(() => store.selection.value);
       const shown = untracked(() => store.scene.value);
-      if (!framedOnce && picked?.kind === 'edge' && shown !== null) {
+      if (toFrame && picked?.kind === 'edge' && shown !== null) {
         const link = shown.links.find((one) => one.focus);
         if (link !== undefined) {
-          framedOnce = true;
+          toFrame = false;
           store.cameraTaken.value = true;
           const { a, b } = link.curve;
           const area = {

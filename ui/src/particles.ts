@@ -42,7 +42,8 @@ export class Particles {
         offset: phase(link.id) * wanted,
       };
       if (Math.abs(wanted - train.target) > train.target * STEADY) train.target = wanted;
-      const share = 1 - Math.exp(-elapsedMs / SETTLE_MS);
+      // A picture that stands still shows the new gap at once.
+      const share = elapsedMs === 0 ? 1 : 1 - Math.exp(-elapsedMs / SETTLE_MS);
       train.gap += (train.target - train.gap) * share;
       train.offset = (train.offset + (SPEED * elapsedMs) / 1000) % train.gap;
       next.set(link.id, train);
