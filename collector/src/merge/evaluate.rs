@@ -25,6 +25,8 @@ pub enum Unmeasured {
     NotReported(Side),
     /// The node that reports this side is silent.
     NodeLost(NodeId),
+    /// The device of this side's pod is gone: what the other side still sends reaches no hook.
+    DeviceGone(Side, NodeId),
     /// A node does not know its clock's offset yet.
     NoClock(NodeId),
     /// Too few samples of both.
@@ -77,9 +79,12 @@ fn measure(flow: &mut Flow, nodes: &[Node], started: Ns, now: Ns) -> Result<(Los
         (_, None) => return Err(Unmeasured::NotReported(Side::Server)),
     };
     let mut error = 0;
-    for track in [client, server] {
+    for (side, track) in [(Side::Client, client), (Side::Server, server)] {
         let id = track.source.node;
         let node = &nodes[id as usize];
+        if node.epochs.get(&track.source.epoch).is_some_and(|epoch| epoch.gone.contains(&track.source.device)) {
+            return Err(Unmeasured::DeviceGone(side, id));
+        }
         if now.saturating_sub(node.last_report) > LOST_AFTER {
             return Err(Unmeasured::NodeLost(id));
         }

@@ -21,6 +21,8 @@ pub const LOST_AFTER: Ns = 15 * SECOND;
 pub const LATE_AFTER: Ns = 1_500 * MS;
 /// Telemetry lost within this span makes a node lossy.
 const LOSSY_SPAN: Ns = MINUTE;
+/// Devices that are gone, remembered for one epoch.
+const MAX_GONE: usize = 65_536;
 /// How long a device that is gone keeps its account.
 const GONE_DEVICE_KEPT: Ns = 10 * MINUTE;
 
@@ -37,6 +39,8 @@ pub struct Epoch {
     pub ended: Option<Ns>,
     /// Edges with finished rows that the mark has not reached yet.
     pub finished: BTreeSet<super::FlowId>,
+    /// Incarnations of devices that are gone: nobody watches their end of an edge any more.
+    pub gone: BTreeSet<u64>,
     /// Telemetry lost, by cause.
     pub losses: BTreeMap<i32, u64>,
     /// What the full table could not take.
@@ -221,6 +225,14 @@ impl Node {
             self.clock = report.clock.map(|clock| (clock.offset_ns, time::from_wire(clock.error_ns))).or(self.clock);
             self.agent_version.clone_from(&report.agent_version);
             self.refused_hooks.clone_from(&report.refused_hooks);
+        }
+        let gone = report.devices.iter().filter(|device| device.gone).map(|device| device.incarnation);
+        if let Some(epoch) = self.epochs.get_mut(&report.epoch) {
+            epoch.gone.extend(gone);
+            // Incarnations grow: the oldest are of pods that no edge speaks of any more.
+            while epoch.gone.len() > MAX_GONE {
+                epoch.gone.pop_first();
+            }
         }
         let mut refused = 0;
         for device in &report.devices {

@@ -188,6 +188,26 @@ fn one_side_is_one_sided() {
 }
 
 #[test]
+fn a_device_that_is_gone_ends_the_comparison() {
+    let mut watchers = [
+        Watcher::new("n1", Side::Client, 0, MS, ticks(200 * MS), START - 5 * SECOND),
+        Watcher::new("n2", Side::Server, 0, MS, ticks(200 * MS), START - 5 * SECOND),
+    ];
+    let mut merge = play(&mut watchers, 100, |_| 0, START + 8 * SECOND, 8 * SECOND, |_, _| {});
+    let (id, _) = merge.flows().next().expect("an edge");
+    assert!(merge.flow(id).is_some_and(|flow| flow.evaluation.loss.is_ok()));
+    // The server's pod goes; the client goes on sending, to nobody.
+    let now = START + 9 * SECOND;
+    let device = merge.flow(id).and_then(|flow| flow.server.as_ref()).expect("both sides").source.device;
+    let gone = Device { name: "veth1".to_owned(), ifindex: 3, incarnation: device, gone: true, ..Device::default() };
+    merge.accept(&Report { devices: vec![gone], ..report("n2", 1_000, now, vec![]) }, now);
+    merge.accept(&report("n1", 1_000, now, vec![edge(Side::Client, 5_000, START, now)]), now);
+    merge.evaluate(id, now);
+    let loss = &merge.flow(id).expect("there").evaluation.loss;
+    assert!(matches!(loss, Err(Unmeasured::DeviceGone(Side::Server, _))), "{loss:?}");
+}
+
+#[test]
 fn the_row_bound_holds_and_is_counted() {
     let mut merge = Merge::new(Bounds { rows: 3, ..Bounds::default() }, START);
     let edges = (0..5).map(|index| Edge { server_port: index, ..edge(Side::Client, 1, START, START) }).collect();

@@ -160,6 +160,10 @@ fn add_loss(sum: &mut LossSum, flow: &Flow, member: Member, merge: &Merge, names
         Err(Unmeasured::NodeLost(node)) => {
             sum.one_sided.get_or_insert_with(|| format!("node {} is lost", merge.node(*node).name));
         }
+        Err(Unmeasured::DeviceGone(side, node)) => {
+            let end = if *side == Side::Client { "client" } else { "server" };
+            sum.one_sided.get_or_insert_with(|| format!("the {end}'s device on {} is gone", merge.node(*node).name));
+        }
         Err(Unmeasured::NoClock(node)) => {
             let why = || format!("the clock offset of node {} is not known yet", merge.node(*node).name);
             sum.settling.get_or_insert_with(why);
