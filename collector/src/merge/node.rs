@@ -5,8 +5,9 @@ use std::{
     sync::Arc,
 };
 
-use wire::v1::{Counters, Device, DeviceCounters, LossCause, Report, Tier};
+use wire::v1::{Counters, Device, LossCause, Report, Tier};
 
+use super::device::{DeviceAccount, DeviceRun};
 use crate::{
     time::{self, MINUTE, MS, Ns, SECOND},
     view::{BlindSpot, LossRow, NodeState},
@@ -23,8 +24,6 @@ pub const LATE_AFTER: Ns = 1_500 * MS;
 const LOSSY_SPAN: Ns = MINUTE;
 /// Devices that are gone, remembered for one epoch.
 const MAX_GONE: usize = 65_536;
-/// How long a device that is gone keeps its account.
-const GONE_DEVICE_KEPT: Ns = 10 * MINUTE;
 
 /// One run of the agent.
 #[derive(Debug, Clone, Default)]
@@ -52,86 +51,6 @@ impl Epoch {
     #[must_use]
     pub fn unseen(&self) -> u64 {
         self.losses.values().fold(self.other.segments, |sum, count| sum.saturating_add(*count))
-    }
-}
-
-/// A device in one incarnation of one epoch.
-#[derive(Debug, Clone)]
-pub struct DeviceRun {
-    /// How it is watched.
-    pub tier: i32,
-    /// Why it is not.
-    pub blind_spot: String,
-    /// From the pod, to the pod.
-    pub directions: [DeviceCounters; 2],
-    /// From when on every packet was seen, by the collector's clock.
-    pub covered_since: Ns,
-    /// The last word.
-    pub gone: bool,
-    /// `seen` and `carried` cannot be compared.
-    pub unsettled: bool,
-    seq: u64,
-}
-
-/// A device over all epochs.
-#[derive(Debug, Clone, Default)]
-pub struct DeviceAccount {
-    /// By (epoch, incarnation).
-    pub runs: BTreeMap<(u64, u64), DeviceRun>,
-    gone_at: Option<Ns>,
-}
-
-/// One direction's account.
-#[derive(Debug, Clone, Copy, Default, PartialEq)]
-#[expect(missing_docs, reason = "docs/api.md describes them")]
-pub struct Account {
-    pub seen_skbs: u64,
-    pub seen_bytes: u64,
-    pub unseen_skbs: u64,
-    pub unseen_bytes: u64,
-    pub carried_skbs: u64,
-    pub carried_bytes: u64,
-    pub link_control_skbs: u64,
-    pub malformed_skbs: u64,
-}
-
-impl DeviceAccount {
-    /// The account of one direction (0: from the pod, 1: to the pod). What passed between two runs is what the kernel
-    /// had counted when the later attached, less what it had counted when the earlier last spoke.
-    #[must_use]
-    pub fn account(&self, direction: usize) -> Account {
-        let mut account = Account::default();
-        let mut carried_before = (0, 0);
-        for run in self.runs.values() {
-            let counters = &run.directions[direction];
-            account.seen_skbs = account.seen_skbs.saturating_add(counters.seen_skbs);
-            account.seen_bytes = account.seen_bytes.saturating_add(counters.seen_bytes);
-            account.link_control_skbs = account.link_control_skbs.saturating_add(counters.link_control_skbs);
-            account.malformed_skbs = account.malformed_skbs.saturating_add(counters.malformed_skbs);
-            if counters.carried_skbs < carried_before.0 {
-                // Another device under the same name and index: its account begins anew.
-                account = Account { seen_skbs: counters.seen_skbs, seen_bytes: counters.seen_bytes, ..account };
-                (account.unseen_skbs, account.unseen_bytes, carried_before) = (0, 0, (0, 0));
-            }
-            // What a device carries that nobody watches is unseen, all of it.
-            let until = if run.tier == Tier::Unwatched as i32 {
-                (counters.carried_skbs, counters.carried_bytes)
-            } else {
-                (counters.attach_gap_skbs, counters.attach_gap_bytes)
-            };
-            let gap = (until.0.saturating_sub(carried_before.0), until.1.saturating_sub(carried_before.1));
-            account.unseen_skbs = account.unseen_skbs.saturating_add(gap.0);
-            account.unseen_bytes = account.unseen_bytes.saturating_add(gap.1);
-            carried_before = (counters.carried_skbs, counters.carried_bytes);
-            (account.carried_skbs, account.carried_bytes) = carried_before;
-        }
-        account
-    }
-
-    /// The newest run.
-    #[must_use]
-    pub fn newest(&self) -> Option<(&(u64, u64), &DeviceRun)> {
-        self.runs.last_key_value()
     }
 }
 
@@ -244,44 +163,19 @@ impl Node {
     fn take_device(&mut self, device: &Device, report: &Report, offset: Ns, now: Ns, max_devices: usize) -> bool {
         let key = (device.name.clone(), device.ifindex);
         if !self.devices.contains_key(&key) && self.devices.len() >= max_devices {
-            let gone = self.devices.iter().find(|(_, account)| account.gone_at.is_some()).map(|(key, _)| key.clone());
+            let gone = self.devices.iter().find(|(_, account)| account.gone()).map(|(key, _)| key.clone());
             match gone {
                 Some(gone) => self.devices.remove(&gone),
                 None => return false,
             };
         }
-        let account = self.devices.entry(key).or_default();
-        let directions = [device.ingress.unwrap_or_default(), device.egress.unwrap_or_default()];
-        let fresh = DeviceRun {
-            tier: device.tier,
-            blind_spot: device.blind_spot.clone(),
-            directions,
-            covered_since: time::from_wire(device.covered_since_unix_ns).saturating_add(offset),
-            gone: device.gone,
-            unsettled: device.unsettled,
-            seq: report.seq,
-        };
-        account
-            .runs
-            .entry((report.epoch, device.incarnation))
-            .and_modify(|run| {
-                let joined = [0, 1].map(|index| join_device(&run.directions[index], &directions[index]));
-                if report.seq >= run.seq {
-                    *run = DeviceRun { gone: run.gone || device.gone, ..fresh.clone() };
-                }
-                run.directions = joined;
-            })
-            .or_insert(fresh);
-        if account.runs.len() > 64 {
-            account.runs.pop_first();
-        }
-        account.gone_at = account.newest().is_some_and(|(_, run)| run.gone).then(|| account.gone_at.unwrap_or(now));
+        self.devices.entry(key).or_default().take(device, report, offset, now);
         true
     }
 
     /// Lets go of devices that have been gone for long.
     pub fn forget_devices(&mut self, now: Ns) {
-        self.devices.retain(|_, account| account.gone_at.is_none_or(|at| now.saturating_sub(at) < GONE_DEVICE_KEPT));
+        self.devices.retain(|_, account| !account.forgettable(now));
     }
 
     /// Since when a device saw everything, and the clock's error: what a loss between two sides stands on.
@@ -362,19 +256,6 @@ impl Node {
             (_, false) => "partial",
         };
         (tier, all, blind)
-    }
-}
-
-fn join_device(a: &DeviceCounters, b: &DeviceCounters) -> DeviceCounters {
-    DeviceCounters {
-        seen_skbs: a.seen_skbs.max(b.seen_skbs),
-        seen_bytes: a.seen_bytes.max(b.seen_bytes),
-        attach_gap_skbs: a.attach_gap_skbs.max(b.attach_gap_skbs),
-        attach_gap_bytes: a.attach_gap_bytes.max(b.attach_gap_bytes),
-        carried_skbs: a.carried_skbs.max(b.carried_skbs),
-        carried_bytes: a.carried_bytes.max(b.carried_bytes),
-        link_control_skbs: a.link_control_skbs.max(b.link_control_skbs),
-        malformed_skbs: a.malformed_skbs.max(b.malformed_skbs),
     }
 }
 
