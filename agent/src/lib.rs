@@ -20,6 +20,7 @@ pub mod transport;
 use std::{future::Future, time::Duration};
 
 use bytes::Bytes;
+use http::StatusCode;
 use tokio::{
     sync::mpsc,
     time::{Instant, sleep, sleep_until, timeout},
@@ -51,7 +52,8 @@ struct Posted {
 /// Watches until `shutdown` resolves, then tells the collector the last totals and takes everything off the devices.
 ///
 /// # Errors
-/// When it cannot start: no capability, no such device, no socket. Trouble after that is counted and told, not returned.
+/// When it cannot start: no capability, no such device, no socket; or when the collector has closed this run for good.
+/// Other trouble is counted and told, not returned.
 pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::Result<()> {
     let ledger = Ledger::default();
     let mut trigger = Trigger::open()?;
@@ -89,7 +91,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
             () = &mut shutdown => break,
             Some(answer) = outcomes.recv() => {
                 in_flight = false;
-                wanted |= settle(&mut node, answer);
+                wanted |= settle(&mut node, answer)?;
                 look = wanted;
             }
             // Before the ring, which a storm of new flows may keep ready for ever.
@@ -128,7 +130,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     info!("stopping");
     let last = async {
         if in_flight && let Some(answer) = outcomes.recv().await {
-            settle(&mut node, answer);
+            settle(&mut node, answer)?;
         }
         survive(node.drain().await);
         while let Some(body) = node.report() {
@@ -136,37 +138,41 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
                 break;
             }
             let Some(answer) = outcomes.recv().await else { break };
-            if !settle(&mut node, answer) {
+            if !settle(&mut node, answer)? {
                 break;
             }
         }
+        anyhow::Ok(())
     };
-    if timeout(LAST_REPORT, last).await.is_err() {
-        warn!("the last report was not acknowledged in time");
-    }
+    let ended = timeout(LAST_REPORT, last).await;
     node.detach();
-    Ok(())
+    ended.unwrap_or_else(|_| {
+        warn!("the last report was not acknowledged in time");
+        Ok(())
+    })
 }
 
 /// Takes the collector's answer; says whether there is more to send at once.
-fn settle(node: &mut Node, answer: Posted) -> bool {
+///
+/// # Errors
+/// When the collector has closed this run's epoch for good: another run of this node's agent seems newer to it. That is
+/// so when two agents share a name, or when the clock was behind at our start; only a new start helps.
+fn settle(node: &mut Node, answer: Posted) -> anyhow::Result<bool> {
     node.set_own(answer.own);
     match answer.outcome {
-        Ok(Answer::Ack(ack)) => node.acknowledged(&ack, answer.sent_unix_ns, answer.received_unix_ns),
-        Ok(Answer::Busy(wait)) => {
-            node.busy(wait);
-            false
-        }
+        Ok(Answer::Ack(ack)) => return Ok(node.acknowledged(&ack, answer.sent_unix_ns, answer.received_unix_ns)),
+        Ok(Answer::Busy(wait)) => node.busy(wait),
+        Ok(Answer::Refused { status: StatusCode::CONFLICT, reason }) => anyhow::bail!(
+            "send report: the collector takes no more of this run: {reason}; hint: start again with the right time, and \
+             with a node name that no other agent has"
+        ),
         Ok(Answer::Refused { status, reason }) => {
             warn!(status = status.as_u16(), reason, "the collector refused a report");
             node.failed("refused", &reason);
-            false
         }
-        Err(error) => {
-            node.failed("transport", &format!("{:#}", anyhow::Error::from(error)));
-            false
-        }
+        Err(error) => node.failed("transport", &format!("{:#}", anyhow::Error::from(error))),
     }
+    Ok(false)
 }
 
 /// Trouble with the kernel in mid-life is said and survived: the next tick tries again.

@@ -83,6 +83,17 @@ fn an_idle_node_settles_to_the_slow_tick_and_a_new_pod_is_seen_at_once() {
     .expect("a vanished device is told");
 }
 
+#[test]
+fn a_run_that_the_collector_has_closed_ends_so_that_a_new_one_begins() {
+    let Some(lab) = lab_or_skip(LabSpec::plain(1, Offloads::On)).expect("the lab comes up") else { return };
+    let receiver = Receiver::listen(&lab.reports_socket());
+    let agent = lab.start_agent("n1", &AgentOptions::default()).expect("an agent");
+    wait_for("a report", Duration::from_secs(5), || receiver.latest("n1")).expect("a report");
+    receiver.close();
+    wait_for("the agent to end", Duration::from_secs(10), || agent.get("/healthz").is_err().then_some(()))
+        .expect("the agent ends");
+}
+
 /// A map of 64 flows, and far more than that: the rest goes through the ring, and where that is full as well, what is
 /// in no edge is counted.
 #[test]

@@ -32,6 +32,8 @@ pub(crate) struct Totals {
 pub(crate) struct Heard {
     pub(crate) latest: BTreeMap<String, Report>,
     pub(crate) reports: u64,
+    /// Answer 409 from now on.
+    pub(crate) closed: bool,
     rows: Rows,
 }
 
@@ -57,6 +59,11 @@ impl Receiver {
 
     pub(crate) fn with<T>(&self, look: impl FnOnce(&Heard) -> T) -> T {
         look(&self.heard.lock().expect("no panic while it was held"))
+    }
+
+    /// Takes nothing more.
+    pub(crate) fn close(&self) {
+        self.heard.lock().expect("no panic while it was held").closed = true;
     }
 
     /// The newest report of a node.
@@ -127,9 +134,14 @@ fn serve(stream: UnixStream, heard: &Mutex<Heard>) {
         }
         let report = decode_report(&body).expect("agents send valid reports");
         let ack = Ack { collector_run: 1, seq: report.seq, resync: false, server_unix_ns: report.sent_unix_ns };
-        note(&mut heard.lock().expect("no panic while it was held"), report);
-        let answer = encode_ack(&ack);
-        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", answer.len());
+        let closed = heard.lock().expect("no panic while it was held").closed;
+        let (status, answer) = if closed {
+            ("409 Conflict", b"epoch folded".to_vec())
+        } else {
+            note(&mut heard.lock().expect("no panic while it was held"), report);
+            ("200 OK", encode_ack(&ack))
+        };
+        let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n", answer.len());
         if writer.write_all(&[head.as_bytes(), &answer].concat()).is_err() {
             return;
         }
