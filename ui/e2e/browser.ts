@@ -8,6 +8,12 @@ export function collector(): string {
   return url.endsWith('/') ? url : `${url}/`;
 }
 
+/** Says why tests are skipped; an error where every test has to run (ORRERY_E2E_REQUIRE=1). */
+export function skipping(why: string): void {
+  if (process.env.ORRERY_E2E_REQUIRE === '1') throw new Error(`ORRERY_E2E_REQUIRE=1, but ${why}`);
+  console.log(`skipped: ${why}`);
+}
+
 const FLAGS =
   '--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking --disable-component-update --disable-sync';
 

@@ -6,7 +6,7 @@
 import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
 import { spacing } from '../src/rate';
-import { collector, DESKTOP, decode, launch, openPage } from './browser';
+import { collector, DESKTOP, decode, launch, openPage, skipping } from './browser';
 import { around, medianGap, parsePath, particlesAlong, shifted } from './measure';
 
 const lab = process.env.ORRERY_LAB ?? '';
@@ -85,7 +85,7 @@ async function edges(): Promise<Edge[]> {
   return ((await response.json()) as { edges: Edge[] }).edges;
 }
 
-if (lab === '') console.log('skipped: the page while the lab changes: ORRERY_LAB is not set');
+if (lab === '') skipping('ORRERY_LAB names no lab to change');
 
 describe.skipIf(lab === '')('while the lab changes', () => {
   it.each([1, 2])("the table shows the ledger's rate (flow %i)", async (flow) => {

@@ -6,7 +6,7 @@
 import type { Browser } from 'playwright-core';
 import { afterAll, beforeAll, describe, expect, it } from 'vitest';
 import { spacing } from '../src/rate';
-import { DESKTOP, decode, launch, openPage } from './browser';
+import { DESKTOP, decode, launch, openPage, skipping } from './browser';
 import { around, medianGap, parsePath, particlesAlong, shifted } from './measure';
 
 const wanted = JSON.parse(process.env.ORRERY_SPACING ?? '[]') as { edge: string; rate: number }[];
@@ -21,7 +21,7 @@ beforeAll(async () => {
 });
 afterAll(() => browser.close());
 
-if (wanted.length === 0) console.log('skipped: particle spacing: ORRERY_SPACING names no edges');
+if (wanted.length === 0) skipping('ORRERY_SPACING names no edges to measure particles on');
 
 describe.skipIf(wanted.length === 0)('the gap between particles', () => {
   it.each(wanted)('on $edge at $rate packets/s', async ({ edge, rate }) => {

@@ -1,10 +1,11 @@
 //! The end-to-end tier: the shop in the lab with real agents and a collector, and Debian's Chromium looking at its page.
 //!
-//! The page's tests (`npm run e2e`) get three variables:
+//! The page's tests (`npm run e2e`) get four variables:
 //! - `ORRERY_URL`: the page;
 //! - `ORRERY_SPACING`: a JSON list of flows at known rates, each `{ "edge", "rate" }`: the edge's id in the pod view, and packets a
 //!   second;
-//! - `ORRERY_LAB`: where they change the lab while they look at it; `control` says how.
+//! - `ORRERY_LAB`: where they change the lab while they look at it; `control` says how;
+//! - `ORRERY_E2E_REQUIRE`: 1, so that a test without its variable fails; by hand, against any collector, it is skipped.
 
 mod control;
 
@@ -49,7 +50,8 @@ pub(crate) fn run() -> anyhow::Result<Counts> {
             .args(["run", "e2e"])
             .env("ORRERY_URL", &url)
             .env("ORRERY_SPACING", json!(spacing).to_string())
-            .env("ORRERY_LAB", control);
+            .env("ORRERY_LAB", control)
+            .env("ORRERY_E2E_REQUIRE", "1");
         watch("e2e", &mut command)
     })?;
     if counts.total() == 0 {

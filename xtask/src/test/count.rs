@@ -51,8 +51,9 @@ pub(super) fn read(kind: &'static str, lines: &[String]) -> Counts {
             counts.add(kind_of(place), 1);
         } else if let Some(name) = line.strip_prefix("test ").and_then(|rest| rest.strip_suffix(" ... ok")) {
             counts.add(kind_of(&format!("{binary} {name}")), 1);
-        } else if let Some(passed) = vitest(line) {
+        } else if let Some((passed, skipped)) = vitest(line) {
             counts.add(kind, passed);
+            counts.skipped += skipped;
         } else if let Some(skipped) = skipped(line) {
             counts.skipped += skipped;
         }
@@ -80,14 +81,18 @@ fn nextest(line: &str) -> Option<&str> {
     })
 }
 
-/// The number in vitest's closing line, `Tests  12 passed (12)`; failures end the run before it is read.
-fn vitest(line: &str) -> Option<u32> {
+/// How many passed and how many were skipped, in vitest's closing line, `Tests  12 passed | 2 skipped (14)`.
+fn vitest(line: &str) -> Option<(u32, u32)> {
     let rest = line.trim_start().strip_prefix("Tests ")?;
-    rest.split('|').find_map(|part| part.trim().split_once(" passed")?.0.trim().parse().ok())
+    let of = |word: &str| {
+        let number = |part: &str| part.split('(').next()?.trim().strip_suffix(word)?.trim().parse().ok();
+        rest.split('|').find_map(number).unwrap_or(0)
+    };
+    Some((of("passed"), of("skipped")))
 }
 
-/// What a runner says it left out: `N ignored;` of libtest, `N skipped` of vitest. nextest's own `skipped` counts what
-/// its command line filtered out, which is not ours to report.
+/// What libtest says it left out: `N ignored;`. nextest's own `skipped` counts what its command line filtered out, which is
+/// not ours to report.
 fn skipped(line: &str) -> Option<u32> {
     let rest = line.strip_prefix("test result: ok.")?;
     let number = rest.split(';').find_map(|part| part.trim().strip_suffix(" ignored")?.parse().ok())?;
@@ -172,7 +177,9 @@ mod tests {
     #[test]
     fn vitest_says_its_number_at_the_end() {
         check("ui", &["\u{1b}[2m Test Files \u{1b}[22m 3 passed (3)", "      Tests  45 passed (45)"], "45 ui");
-        check("ui", &["      Tests  2 skipped | 45 passed (47)"], "45 ui");
+        check("ui", &["      Tests  45 passed | 2 skipped (47)"], "45 ui  2 skipped by the runner");
+        check("ui", &["      Tests  1 failed | 2 skipped | 45 passed (48)"], "45 ui  2 skipped by the runner");
+        check("e2e", &[" Test Files  2 skipped (2)", "      Tests  5 skipped (5)"], "0 e2e  5 skipped by the runner");
     }
 
     #[test]
