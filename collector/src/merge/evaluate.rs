@@ -2,7 +2,7 @@
 
 use super::{
     FlowId, Merge,
-    flow::{Flow, Side, SideTrack},
+    flow::{Flow, Side, SideTrack, Totals},
     node::{LOST_AFTER, Node, NodeId},
 };
 use crate::{
@@ -27,6 +27,9 @@ pub enum Unmeasured {
     NodeLost(NodeId),
     /// The device of this side's pod is gone: what the other side still sends reaches no hook.
     DeviceGone(Side, NodeId),
+    /// This side's node sees what the pod sends and nothing of what reaches it: a CNI that hands packets straight into the
+    /// pod's namespace (`bpf_redirect_peer`) passes the hook by.
+    Unobserved(Side, NodeId),
     /// A node does not know its clock's offset yet.
     NoClock(NodeId),
     /// Too few samples of both.
@@ -99,6 +102,11 @@ fn measure(flow: &mut Flow, nodes: &[Node], started: Ns, now: Ns) -> Result<(Los
     let from_first = flow.from_first.or_else(|| covered_from_first(client, server, nodes, started, error));
     let delta = error.saturating_add(TRANSIT);
     let until = [client, server].map(|track| sampled(nodes, track));
+    for (side, receiver, until) in [(Side::Client, client, until[0]), (Side::Server, server, until[1])] {
+        if arrivals_unobserved(side, receiver, [client, server], until.saturating_sub(delta)) {
+            return Err(Unmeasured::Unobserved(side, receiver.source.node));
+        }
+    }
     let unseen = [client, server].map(|track| {
         nodes[track.source.node as usize].epochs.get(&track.source.epoch).map_or(0, super::node::Epoch::unseen)
     });
@@ -120,6 +128,24 @@ fn measure(flow: &mut Flow, nodes: &[Node], started: Ns, now: Ns) -> Result<(Los
         (Some(forward), Some(reverse)) => Ok((forward, reverse)),
         _ => Err(Unmeasured::Settling),
     }
+}
+
+/// One side counted nothing of what the other sent up to `due`, yet answers: it must have got it.
+///
+/// A client that never got on with what it opened, and that nobody reset, may really have got nothing: that is loss.
+fn arrivals_unobserved(side: Side, receiver: &SideTrack, both: [&SideTrack; 2], due: Ns) -> bool {
+    let counts = |totals: &Totals| match side {
+        Side::Client => (totals.reverse.segments, totals.forward.segments),
+        Side::Server => (totals.forward.segments, totals.reverse.segments),
+    };
+    let Some((0, 1..)) = receiver.samples.back().map(|sample| counts(&sample.totals)) else { return false };
+    let [client, server] = both.map(|track| track.samples.back().map(|sample| sample.totals).unwrap_or_default());
+    let unanswered = client.opened > 0 && client.established == 0 && client.resets == 0 && server.resets == 0;
+    if side == Side::Client && unanswered {
+        return false;
+    }
+    let sender = both[usize::from(side == Side::Client)];
+    sender.samples.iter().any(|sample| sample.at <= due && counts(&sample.totals).0 > 0)
 }
 
 /// Both sides watched before the first packet that either counted, and nothing of the edge was retired unseen by us.

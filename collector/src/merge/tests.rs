@@ -187,6 +187,39 @@ fn one_side_is_one_sided() {
     assert_eq!(loss, &Err(Unmeasured::NotReported(Side::Server)));
 }
 
+/// Two nodes count one edge for four seconds: (sent, got) packets a tick from the client, then from the server.
+fn exchange(forward: (u64, u64), reverse: (u64, u64), tcp: Edge) -> Result<(u64, u64), Unmeasured> {
+    let mut merge = Merge::new(Bounds::default(), START);
+    for tick in 1..=20u64 {
+        let now = START + tick.cast_signed() * 200 * MS;
+        let counters = |count: u64| (count > 0).then(|| Counters { segments: tick * count, ..Counters::default() });
+        for (node, side, forward, reverse) in
+            [("n1", Side::Client, forward.0, reverse.1), ("n2", Side::Server, forward.1, reverse.0)]
+        {
+            let seen = Edge { forward: counters(forward), reverse: counters(reverse), ..edge(side, 0, START, now) };
+            let seen = Edge { opened: tcp.opened, established: tcp.established, ..seen };
+            merge.accept(&report(node, tick, now, vec![seen]), now);
+        }
+        let (id, _) = merge.flows().next().expect("an edge");
+        merge.evaluate(id, now);
+    }
+    let (_, flow) = merge.flows().next().expect("an edge");
+    flow.evaluation.loss.clone().map(|(forward, reverse)| (forward.lost, reverse.lost))
+}
+
+#[test]
+fn who_answers_what_he_never_got_is_unobserved_and_not_a_loss() {
+    let tcp = |established| Edge { opened: 1, established, ..Edge::default() };
+    let loss = exchange((10, 0), (10, 10), tcp(1));
+    assert!(matches!(loss, Err(Unmeasured::Unobserved(Side::Server, 1))), "{loss:?}");
+    let loss = exchange((10, 10), (10, 0), tcp(1));
+    assert!(matches!(loss, Err(Unmeasured::Unobserved(Side::Client, 0))), "{loss:?}");
+    assert_eq!(exchange((10, 10), (10, 10), tcp(1)), Ok((0, 0)));
+    // The answers to a handshake that never completes are lost, all of them.
+    let loss = exchange((10, 10), (10, 0), tcp(0));
+    assert!(matches!(loss, Ok((0, 1..))), "{loss:?}");
+}
+
 #[test]
 fn a_device_that_is_gone_ends_the_comparison() {
     let mut watchers = [

@@ -161,8 +161,12 @@ fn add_loss(sum: &mut LossSum, flow: &Flow, member: Member, merge: &Merge, names
             sum.one_sided.get_or_insert_with(|| format!("node {} is lost", merge.node(*node).name));
         }
         Err(Unmeasured::DeviceGone(side, node)) => {
-            let end = if *side == Side::Client { "client" } else { "server" };
-            sum.one_sided.get_or_insert_with(|| format!("the {end}'s device on {} is gone", merge.node(*node).name));
+            let why = || format!("the {}'s device on {} is gone", role(*side, member), merge.node(*node).name);
+            sum.one_sided.get_or_insert_with(why);
+        }
+        Err(Unmeasured::Unobserved(side, node)) => {
+            let (role, node) = (role(*side, member), &merge.node(*node).name);
+            sum.one_sided.get_or_insert_with(|| format!("arrivals at the {role} are not observed on node {node}"));
         }
         Err(Unmeasured::NoClock(node)) => {
             let why = || format!("the clock offset of node {} is not known yet", merge.node(*node).name);
@@ -183,13 +187,17 @@ fn plus(sum: Option<Loss>, loss: &Loss) -> Loss {
     }
 }
 
+/// What the group calls a side of its member.
+fn role(side: Side, member: Member) -> &'static str {
+    if (side == Side::Client) == member.swapped { "server" } else { "client" }
+}
+
 /// Why the other side is missing, in words.
 fn not_reported(flow: &Flow, side: Side, member: Member, merge: &Merge, names: &Names, now: Ns) -> String {
     let address = match side {
         Side::Client => flow.key.client,
         Side::Server => flow.key.server,
     };
-    let role = if (side == Side::Client) != member.swapped { "client" } else { "server" };
     match names.resolve(address, now) {
         Owner::External(address) => format!("no agent sees {address}"),
         Owner::Node(name) => format!("host addresses are not watched: {name}"),
@@ -199,7 +207,7 @@ fn not_reported(flow: &Flow, side: Side, member: Member, merge: &Merge, names: &
             match node.map(|name| (name, merge.node_named(name))) {
                 Some((name, None)) => format!("no agent reports from node {name}"),
                 Some((name, Some(node))) if node.told == Some(NodeState::Lost) => format!("node {name} is lost"),
-                _ => format!("{role} side not reported yet"),
+                _ => format!("{} side not reported yet", role(side, member)),
             }
         }
     }
