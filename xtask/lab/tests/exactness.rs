@@ -1,23 +1,20 @@
 //! Orrery's totals against the lab's ledger, per edge and on both sides, to the packet and the byte. The expected side comes
 //! from the ledger, nft's counters and `stats64`; nothing here is computed from what Orrery says.
 
-use std::collections::BTreeMap;
-use std::net::IpAddr;
+mod equal;
+
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use equal::assert_equal;
 use lab::testing::lab_or_skip;
 use lab::{
-    Agent, AgentOptions, Collector, CollectorOptions, Edge, EdgeCounters, IcmpSend, Lab, LabSpec, Offloads, Pod,
-    Protocol, Reply, TcpSend, Totals, UdpSend,
+    Agent, AgentOptions, Collector, CollectorOptions, Edge, EdgeCounters, IcmpSend, LabSpec, Offloads, Pod, Protocol,
+    Reply, TcpSend, UdpSend,
 };
-use serde_json::Value;
 
-/// Within two ticks, with room for a loaded machine.
+/// How long it may take until a device is watched, or until the numbers of one edge are nft's.
 const SETTLE: Duration = Duration::from_secs(15);
-
-/// An edge of the pod view: client pod, server pod, port, protocol.
-type Named = (String, String, u16, Protocol);
 
 /// Traffic of every kind from one pod to another over one family. Ports differ by family: the pod view joins addresses.
 fn all_kinds(client: &Pod, server: &Pod, ipv6: bool) {
@@ -43,101 +40,6 @@ fn serve(pod: &Pod) {
         pod.serve_udp(7003 + family, Reply::Sink).expect("udp");
         pod.serve_tcp(7010 + family).expect("tcp");
         pod.serve_tcp(7011 + family).expect("tcp");
-    }
-}
-
-/// The ledger by pod names; addresses outside the cluster keep themselves.
-fn expected(lab: &Lab) -> BTreeMap<Named, Totals> {
-    let pods = lab.pods();
-    let name = |address: IpAddr| {
-        let pod = pods.iter().find(|pod| pod.v4() == address || pod.v6() == address);
-        pod.map_or_else(|| format!("external:{address}"), |pod| format!("pod:{}/{}", pod.namespace(), pod.name()))
-    };
-    let ledger = lab.ledger().expect("a ledger");
-    let rows =
-        ledger.iter().map(|(edge, totals)| ((name(edge.client), name(edge.server), edge.port, edge.protocol), *totals));
-    let count = ledger.len();
-    let named: BTreeMap<Named, Totals> = rows.collect();
-    assert_eq!(named.len(), count, "no two rows of the ledger are one edge of the pod view");
-    named
-}
-
-/// What is wrong with one side of an edge, as the API tells it.
-fn differences(side: &Value, name: &Named, totals: &Totals) -> Vec<String> {
-    let mut wrong = Vec::new();
-    let mut hold = |what: &str, seen: &Value, wanted: u64| {
-        if seen.as_u64() != Some(wanted) {
-            wrong.push(format!("{what} {seen}, ledger {wanted}"));
-        }
-    };
-    for (way, sent) in [("forward", &totals.forward), ("reverse", &totals.reverse)] {
-        let seen = &side[way];
-        hold(&format!("{way} payload bytes"), &seen["payload_bytes"], sent.wire_payload_bytes());
-        if name.3 != Protocol::Tcp {
-            hold(&format!("{way} skbs"), &seen["skbs"], sent.packets);
-            hold(&format!("{way} segments"), &seen["segments"], sent.packets);
-        }
-    }
-    if name.3 == Protocol::Tcp {
-        hold("established", &side["established"], totals.connections);
-        hold("opened", &side["opened"], totals.connections);
-        hold("closed", &side["closed"], totals.connections);
-    }
-    wrong
-}
-
-/// Every difference between graph and ledger, in words.
-fn compare(graph: &Value, expected: &BTreeMap<Named, Totals>) -> Vec<String> {
-    let mut wrong = Vec::new();
-    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
-    let mut seen: BTreeMap<(String, String, u64, String), &Value> = BTreeMap::new();
-    for edge in graph["edges"].as_array().into_iter().flatten() {
-        let key =
-            (text(&edge["client"]), text(&edge["server"]), edge["port"].as_u64().unwrap_or(0), text(&edge["protocol"]));
-        if seen.insert(key.clone(), edge).is_some() {
-            wrong.push(format!("{key:?} is there twice"));
-        }
-    }
-    for (name, totals) in expected {
-        let key = (name.0.clone(), name.1.clone(), u64::from(name.2), name.3.name().to_owned());
-        let Some(edge) = seen.remove(&key) else {
-            wrong.push(format!("{key:?} is missing"));
-            continue;
-        };
-        for (side, end) in [("client_side", &name.0), ("server_side", &name.1)] {
-            // No agent is at an address outside the cluster: that side must not be there.
-            if end.starts_with("external:") {
-                if !edge[side].is_null() {
-                    wrong.push(format!("{key:?} {side}: there, but nobody can have seen it"));
-                }
-            } else if edge[side].is_null() {
-                wrong.push(format!("{key:?} {side}: missing"));
-            } else {
-                let found = differences(&edge[side], name, totals);
-                wrong.extend(found.iter().map(|text| format!("{key:?} {side}: {text}")));
-            }
-        }
-    }
-    wrong.extend(seen.keys().map(|key| format!("{key:?} was seen, but never sent")));
-    wrong
-}
-
-/// Waits until graph and ledger are equal; fails with what is not.
-fn assert_equal(lab: &Lab, collector: &Collector) {
-    let expected = expected(lab);
-    let start = Instant::now();
-    loop {
-        let graph = collector.graph("pod").expect("the graph");
-        let wrong = compare(&graph, &expected);
-        if wrong.is_empty() {
-            println!("{} edges equal the ledger after {:?}", expected.len(), start.elapsed());
-            return;
-        }
-        if start.elapsed() > SETTLE {
-            let shown: Vec<&String> = wrong.iter().take(60).collect();
-            panic!("{} differences after {SETTLE:?}:\n{shown:#?}", wrong.len());
-        }
-        std::thread::sleep(Duration::from_millis(100));
     }
 }
 

@@ -1,17 +1,22 @@
 //! Trouble on purpose: a link that drops, clocks that are wrong, agents and collectors that are killed. What Orrery then
 //! says is held against nft's counters, `stats64` and the ledger.
 
+mod equal;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use equal::assert_equal;
 use lab::testing::lab_or_skip;
 use lab::{
     AgentOptions, Collector, CollectorOptions, DroppingLink, Edge, Lab, LabSpec, Offloads, Pod, Protocol, Reply,
-    UdpSend,
+    TcpSend, UdpSend,
 };
 use serde_json::Value;
 
+/// How long anything that has no promise of its own may take.
 const SETTLE: Duration = Duration::from_secs(15);
 /// How long a fresh loss may take to show.
 const SHOWN_WITHIN: Duration = Duration::from_secs(10);
@@ -171,41 +176,57 @@ fn a_killed_agent_harms_nothing_and_is_accounted_for() {
     }
 }
 
+/// Calls a server until told to stop, over connections that a tick does not see whole; not for ever when the test fails.
+fn keep_calling(client: &Pod, server: &Pod, port: u16, stop: &AtomicBool) {
+    let to = (server.v4(), port).into();
+    let start = Instant::now();
+    while !stop.load(Ordering::Relaxed) && start.elapsed() < 5 * SETTLE {
+        client.tcp(TcpSend { to, connections: 5, send: 300, receive: 2_000 }).expect("transfers");
+    }
+}
+
 #[test]
-fn a_restarted_collector_learns_everything_again() {
+fn a_collector_restarted_under_load_learns_everything_again() {
+    const PPS: f64 = 2_000.0;
     let Some(lab) = lab_or_skip(LabSpec::plain(1, Offloads::On)).expect("the lab comes up") else { return };
     let collector = lab.start_collector(&CollectorOptions::default()).expect("a collector");
     let _agents = lab.start_agents(&AgentOptions::default()).expect("agents");
-    let (client, server) = (lab.pod("p1-0").expect("a client"), lab.pod("p2-0").expect("a server"));
+    let (client, server, far) =
+        (lab.pod("p1-0").expect("a client"), lab.pod("p2-0").expect("a server"), lab.pod("p3-0").expect("a server"));
     for port in [7000, 7001] {
-        server.serve_udp(port, Reply::Echo).expect("udp");
+        server.serve_udp(port, Reply::Sink).expect("udp");
     }
-    // One edge is over before the restart, one goes on through it.
-    client
-        .udp(UdpSend { replies: true, ..UdpSend::new((server.v4(), 7001).into(), 500, 100, 2_000.0) })
-        .expect("datagrams");
-    let flow = client.start_udp((server.v4(), 7000).into(), 300, 2_000.0).expect("a flow");
-    lab::wait_for("both edges are there", SETTLE, || (edges(&collector).len() == 2).then_some(())).expect("they are");
-    collector.kill();
-    let collector = lab.start_collector(&CollectorOptions::default()).expect("a collector again");
-    lab::wait_for("both edges are there again", SETTLE, || (edges(&collector).len() == 2).then_some(()))
-        .expect("they are");
-    flow.stop().expect("it stops");
-    let ledger = lab.ledger().expect("a ledger");
-    let equal = || {
-        let all = edges(&collector);
-        let row = |port: u16| all.iter().find(|edge| edge["port"] == port);
-        let holds = |port: u16| {
-            let totals = ledger.get(&udp_edge(&client, &server, port))?;
-            let edge = row(port)?;
-            let side = |side: &str| {
-                edge[side]["forward"]["skbs"] == totals.forward.packets
-                    && edge[side]["reverse"]["skbs"] == totals.reverse.packets
-            };
-            (side("client_side") && side("server_side")).then_some(())
-        };
-        holds(7000).and(holds(7001))
+    for pod in [&server, &far] {
+        pod.serve_tcp(7010).expect("tcp");
+    }
+    // One edge is over before the restart; the others go on before, during and after it.
+    client.udp(UdpSend::new((server.v4(), 7001).into(), 500, 100, PPS)).expect("datagrams");
+    let flow = client.start_udp((server.v4(), 7000).into(), 300, PPS).expect("a flow");
+    let through = udp_edge(&client, &server, 7000);
+    let sent = || lab.ledger().expect("a ledger").get(&through).map_or(0, |totals| totals.forward.packets);
+    let one_more_second = |what: &str| {
+        let before = sent();
+        lab::wait_for(what, SETTLE, || (sent() >= before + PPS as u64).then_some(())).expect("it does");
     };
-    lab::wait_for("the totals equal the ledger", SETTLE, equal)
-        .unwrap_or_else(|error| panic!("{error}: {ledger:?} {:?}", edges(&collector)));
+    let stop = AtomicBool::new(false);
+    let collector = std::thread::scope(|scope| {
+        let calls = [&server, &far].map(|pod| scope.spawn(|| keep_calling(&client, pod, 7010, &stop)));
+        let all_there = |collector: &Collector| {
+            let all = || (edges(collector).len() == 4).then_some(());
+            lab::wait_for("all edges are there", SETTLE, all).expect("they are");
+        };
+        all_there(&collector);
+        collector.kill();
+        one_more_second("traffic goes on without a collector");
+        let collector = lab.start_collector(&CollectorOptions::default()).expect("a collector again");
+        all_there(&collector);
+        one_more_second("traffic goes on after the restart");
+        stop.store(true, Ordering::Relaxed);
+        for call in calls {
+            call.join().expect("the calls end");
+        }
+        collector
+    });
+    flow.stop().expect("it stops");
+    assert_equal(&lab, &collector);
 }
