@@ -154,6 +154,8 @@ fn covered_from_first(client: &SideTrack, server: &SideTrack, nodes: &[Node], st
     let first = client.first_seen.min(server.first_seen);
     let covered = |track: &SideTrack| {
         let since = nodes[track.source.node as usize].covered_since(track.source.epoch, track.source.device)?;
+        // What was lost before the first sample is no credit, so the edge must not have been there.
+        let since = if track.base > 0 { since.max(track.base_at) } else { since };
         Some(first >= since.saturating_add(error).saturating_add(COVER_MARGIN))
     };
     Some(covered(client)? && covered(server)? && first >= started.saturating_sub(RETIRES_AFTER))

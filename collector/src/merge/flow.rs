@@ -215,6 +215,14 @@ pub struct Sample {
     pub unseen: u64,
 }
 
+/// Telemetry a node had lost: at a sample, and by the instant at which all was known before it.
+#[derive(Debug, Clone, Copy, Default)]
+#[expect(missing_docs, reason = "said above")]
+pub struct Unseen {
+    pub now: u64,
+    pub base: u64,
+}
+
 /// The newest source of a side, sampled.
 #[derive(Debug, Clone)]
 pub struct SideTrack {
@@ -224,6 +232,10 @@ pub struct SideTrack {
     pub samples: VecDeque<Sample>,
     /// When the source's first packet passed.
     pub first_seen: Ns,
+    /// Telemetry lost by `base_at`, before the first sample: of no concern to this edge.
+    pub base: u64,
+    /// When that was.
+    pub base_at: Ns,
 }
 
 impl SideTrack {
@@ -266,6 +278,7 @@ impl SideTrack {
         let points = self.samples.iter().enumerate().map(|(index, sample)| {
             let segments = if forward { sample.totals.forward.segments } else { sample.totals.reverse.segments };
             let missed = if index == newest { sample.unseen.max(unseen) } else { sample.unseen };
+            let missed = missed.saturating_sub(self.base);
             Point { at: sample.at, count: if receiver { segments.saturating_add(missed) } else { segments } }
         });
         Track::new(points.collect(), until)
@@ -343,10 +356,11 @@ impl Flow {
     }
 
     /// Adds a sample of `source`; a newer source takes the side over. False when an older one speaks.
-    pub fn sample(&mut self, source: Source, at: Ns, held_until: Ns, unseen: u64) -> bool {
+    pub fn sample(&mut self, source: Source, at: Ns, held_until: Ns, unseen: Unseen) -> bool {
         let totals = self.sum(source);
         let rows = self.rows.iter().filter(|row| row.source == source);
         let Some(first_seen) = rows.map(|row| row.first_seen).min() else { return false };
+        let sample = Sample { at, totals, unseen: unseen.now };
         let slot = match source.side {
             Side::Client => &mut self.client,
             Side::Server => &mut self.server,
@@ -354,7 +368,7 @@ impl Flow {
         match slot {
             Some(track) if track.source == source => {
                 track.first_seen = first_seen;
-                track.push(Sample { at, totals, unseen }, held_until);
+                track.push(sample, held_until);
             }
             Some(track) if !newer(source, first_seen, track) => return false,
             _ => {
@@ -363,8 +377,8 @@ impl Flow {
                     self.forward.restart();
                     self.reverse.restart();
                 }
-                let samples = VecDeque::from([Sample { at, totals, unseen }]);
-                *slot = Some(SideTrack { source, samples, first_seen });
+                let samples = VecDeque::from([sample]);
+                *slot = Some(SideTrack { source, samples, first_seen, base: unseen.base, base_at: held_until });
             }
         }
         true

@@ -20,7 +20,7 @@ use wire::v1::{Edge, Report};
 
 pub use self::age::EPOCH_FOLDS_AFTER;
 use self::{
-    flow::{Flow, FlowKey, Row, Side, Source, Totals},
+    flow::{Flow, FlowKey, Row, Side, Source, Totals, Unseen},
     node::{Node, NodeId},
 };
 use crate::time::{self, MINUTE, Ns, SECOND};
@@ -147,7 +147,8 @@ impl Merge {
         let offset = offset.unwrap_or_else(|| now.saturating_sub(time::from_wire(report.sent_unix_ns)));
         self.begin_epoch(id, report.epoch, now);
         let node = &mut self.nodes[id as usize];
-        let held_until = node.epochs.get(&report.epoch).map_or(0, |epoch| epoch.sampled);
+        let (held_until, base) =
+            node.epochs.get(&report.epoch).map_or((0, 0), |epoch| (epoch.sampled, epoch.unseen_sampled));
         self.refusals.devices += node.take(report, now, offset, self.bounds.devices);
         let unseen = node.epochs.get(&report.epoch).map_or(0, node::Epoch::unseen);
         let mut new_edge = false;
@@ -161,7 +162,7 @@ impl Merge {
         let at = time::from_wire(report.sampled_unix_ns).saturating_add(offset).min(now.saturating_add(MAX_AHEAD));
         for (id, source) in touched {
             if let Some(flow) = self.flows.get_mut(&id) {
-                flow.sample(source, at, held_until, unseen);
+                flow.sample(source, at, held_until, Unseen { now: unseen, base });
             }
             self.active.insert(id, now);
         }

@@ -44,14 +44,26 @@ pub struct Epoch {
     pub losses: BTreeMap<i32, u64>,
     /// What the full table could not take.
     pub other: Counters,
+    /// [`Epoch::unseen`] as of `sampled`.
+    pub unseen_sampled: u64,
 }
 
 impl Epoch {
     /// Packets that may be missing from the edges.
     #[must_use]
     pub fn unseen(&self) -> u64 {
-        self.losses.values().fold(self.other.segments, |sum, count| sum.saturating_add(*count))
+        missing(self.losses.iter().map(|(cause, count)| (*cause, *count)), &self.other)
     }
+}
+
+/// Packets in no edge: what was lost, and `other`. An event that the ring had no room for is in the flow map all the same,
+/// and what the full table refused is in `other` already.
+fn missing(losses: impl Iterator<Item = (i32, u64)>, other: &Counters) -> u64 {
+    let counts = |cause: i32| {
+        use LossCause::{Drain, Fragment, HeaderDepth, MapFull, UnknownDevice};
+        matches!(LossCause::try_from(cause), Ok(MapFull | Drain | Fragment | UnknownDevice | HeaderDepth))
+    };
+    losses.filter(|(cause, _)| counts(*cause)).fold(other.segments, |sum, (_, count)| sum.saturating_add(count))
 }
 
 /// What a node told of itself.
@@ -120,7 +132,12 @@ impl Node {
         epoch.seq = epoch.seq.max(report.seq);
         if report.complete {
             let sampled = time::from_wire(report.sampled_unix_ns).saturating_add(offset);
-            epoch.sampled = epoch.sampled.max(sampled.min(now.saturating_add(super::MAX_AHEAD)));
+            let sampled = sampled.min(now.saturating_add(super::MAX_AHEAD));
+            if sampled > epoch.sampled {
+                epoch.sampled = sampled;
+                let losses = report.losses.iter().map(|loss| (loss.cause, loss.count));
+                epoch.unseen_sampled = missing(losses, &report.other.unwrap_or_default());
+            }
         }
         if let Some(other) = &report.other {
             epoch.other = epoch.other.join(other);

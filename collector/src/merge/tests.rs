@@ -220,6 +220,50 @@ fn who_answers_what_he_never_got_is_unobserved_and_not_a_loss() {
     assert!(matches!(loss, Ok((0, 1..))), "{loss:?}");
 }
 
+/// One in ten packets is lost on an edge of three seconds, then all is quiet; the receiver's node lost telemetry before it began, and during.
+fn lost_beside(before: (LossCause, u64), during: (LossCause, u64), first: Ns) -> u64 {
+    let mut merge = Merge::new(Bounds::default(), START);
+    let loss = |(cause, count)| Loss { cause: cause as i32, count };
+    let device = Device {
+        incarnation: 1,
+        tier: 1,
+        covered_since_unix_ns: (START - 5 * SECOND).unsigned_abs(),
+        ..Device::default()
+    };
+    for tick in 0..=35u64 {
+        let now = START + SECOND + tick.cast_signed() * 200 * MS;
+        let sent = tick.min(15);
+        let mut losses = vec![loss(before)];
+        if tick >= 5 {
+            losses.push(loss(during));
+        }
+        for (node, side, count) in [("n1", Side::Client, sent * 10), ("n2", Side::Server, sent * 9)] {
+            let edges = if tick > 0 { vec![edge(side, count, first, START + 4 * SECOND)] } else { vec![] };
+            let losses = if node == "n2" { losses.clone() } else { vec![] };
+            merge.accept(&Report { devices: vec![device.clone()], losses, ..report(node, tick + 1, now, edges) }, now);
+        }
+        let Some((id, _)) = merge.flows().next() else { continue };
+        merge.evaluate(id, now);
+    }
+    let (_, flow) = merge.flows().next().expect("an edge");
+    assert_eq!(flow.from_first, Some(first > START + SECOND));
+    flow.evaluation.loss.as_ref().expect("measured").0.lost
+}
+
+#[test]
+fn only_packets_lost_to_the_edges_while_it_lived_are_credited() {
+    let first = START + 1_150 * MS;
+    let none = (LossCause::Fragment, 0);
+    let plain = lost_beside(none, none, first);
+    assert_eq!(plain, 15);
+    assert_eq!(lost_beside((LossCause::MapFull, 500), none, first), plain, "before it began");
+    assert_eq!(lost_beside(none, (LossCause::MapFull, 500), first), 0, "may have been this edge's");
+    assert_eq!(lost_beside(none, (LossCause::RingFull, 500), first), plain, "the packets are in the map");
+    assert_eq!(lost_beside(none, (LossCause::TableFull, 500), first), plain, "the packets are in `other`");
+    // It was there when telemetry was lost: what it had lost by then is not known.
+    lost_beside((LossCause::MapFull, 500), none, START + 900 * MS);
+}
+
 #[test]
 fn a_device_that_is_gone_ends_the_comparison() {
     let mut watchers = [
