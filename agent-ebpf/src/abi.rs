@@ -254,9 +254,12 @@ pub struct Event {
     pub segments: u16,
     /// An [`EventKind`].
     pub kind: u8,
-    /// Bits of [`tcp_state`] that this packet alone tells.
-    pub tcp_state: u8,
+    /// Bits of [`tcp_state`] that this packet alone tells (`OPENER`, `ACCEPTOR`), and [`EVENT_ICMP_ERROR`].
+    pub flags: u8,
 }
+
+/// The packet of an [`Event`] is an ICMP error that quotes its flow; a bit of [`Event::flags`].
+pub const EVENT_ICMP_ERROR: u8 = 1 << 7;
 
 /// Where telemetry can be lost on the kernel side; the index into `LOSSES`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]

@@ -2,7 +2,7 @@
 
 use std::{
     fs, io,
-    os::unix::fs::PermissionsExt as _,
+    os::unix::fs::{FileTypeExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
     sync::Arc,
 };
@@ -49,6 +49,10 @@ pub fn serve(path: &Path, ledger: &Ledger) -> Result<SocketFile, AdminError> {
     if path.exists() {
         if std::os::unix::net::UnixStream::connect(path).is_ok() {
             return Err(failed(io::Error::new(io::ErrorKind::AddrInUse, "another agent answers there")));
+        }
+        // Only ever a socket: a mistyped path must not cost somebody a file.
+        if !fs::symlink_metadata(path).map_err(failed)?.file_type().is_socket() {
+            return Err(failed(io::Error::new(io::ErrorKind::AlreadyExists, "a file that is no socket is there")));
         }
         fs::remove_file(path).map_err(failed)?;
     }

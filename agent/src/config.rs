@@ -138,6 +138,13 @@ impl TryFrom<Args> for Config {
                 hint: "1 to 65536",
             });
         }
+        if args.retire_after < Duration::from_secs(10) {
+            return Err(ConfigError::Range {
+                option: "--retire-after",
+                given: humantime::format_duration(args.retire_after).to_string(),
+                hint: "10s or more",
+            });
+        }
         if !(64..=4_194_304).contains(&args.max_flows) {
             return Err(ConfigError::Range {
                 option: "--max-flows",

@@ -70,6 +70,8 @@ pub struct Device {
     sample: Option<[(DirectionTotals, Carried); 2]>,
     /// What our programs saw when last asked; kept for a device that is gone.
     latest: [DirectionTotals; 2],
+    /// Packets that no flow's entry gave back, at the worst quiet moment.
+    drain_lost: u64,
 }
 
 /// How long a gone device is remembered, so that its last flows find its name: longer than a flow may idle.
@@ -82,6 +84,8 @@ pub struct Devices {
     /// Gone ones whose index may have been given away.
     gone: Vec<Device>,
     last_incarnation: u64,
+    /// Drain losses of devices that are forgotten.
+    forgotten_drain_lost: u64,
 }
 
 impl Devices {
@@ -98,6 +102,7 @@ impl Devices {
             gap: None,
             sample: None,
             latest: [DirectionTotals::default(); 2],
+            drain_lost: 0,
         };
         if let Some(old) = self.by_ifindex.insert(link.ifindex, device) {
             self.gone.push(old);
@@ -112,11 +117,38 @@ impl Devices {
         }
     }
 
-    /// Forgets devices that have been gone long enough for all to have been told.
-    pub fn forget(&mut self, now_ns: u64) {
-        let keep = |device: &Device| device.gone_ns.is_none_or(|gone| now_ns.saturating_sub(gone) < GONE_FOR_NS);
-        self.by_ifindex.retain(|_, device| keep(device));
+    /// Forgets devices that have been gone long enough for all to have been told; gives the indexes that are free now.
+    pub fn forget(&mut self, now_ns: u64) -> Vec<u32> {
+        let lost = &mut self.forgotten_drain_lost;
+        let mut keep = |device: &Device| {
+            let keep = device.gone_ns.is_none_or(|gone| now_ns.saturating_sub(gone) < GONE_FOR_NS);
+            *lost += if keep { 0 } else { device.drain_lost };
+            keep
+        };
+        let mut free = Vec::new();
+        self.by_ifindex.retain(|ifindex, device| {
+            let kept = keep(device);
+            if !kept {
+                free.push(*ifindex);
+            }
+            kept
+        });
         self.gone.retain(keep);
+        free
+    }
+
+    /// Notes how many packets of a device no flow's entry gave back, at a quiet moment. It only grows.
+    pub fn drain_mismatch(&mut self, ifindex: u32, packets: u64) {
+        if let Some(device) = self.by_ifindex.get_mut(&ifindex) {
+            device.drain_lost = device.drain_lost.max(packets);
+        }
+    }
+
+    /// Packets that no flow's entry gave back, on all devices of this epoch.
+    #[must_use]
+    pub fn drain_lost(&self) -> u64 {
+        let known = self.gone.iter().chain(self.by_ifindex.values()).map(|device| device.drain_lost);
+        self.forgotten_drain_lost + known.sum::<u64>()
     }
 
     /// The device at this index, if it is there.

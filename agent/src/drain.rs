@@ -10,11 +10,12 @@ use crate::{
     clock,
     config::Config,
     devices::{Devices, Link, pod_facing},
+    edge::{Moment, WallClock},
     ledger::Ledger,
     pace::Pace,
     session::Session,
     source::kernel::{KernelError, links::Links, load::Kernel},
-    summarise::{Folded, Limits, Moment, Table},
+    summarise::{Folded, Limits, Table},
 };
 
 /// Between two reads of the devices' own counters while things change.
@@ -28,7 +29,8 @@ const EVENTS_AT_ONCE: usize = 16_384;
 pub struct Node {
     pub(crate) name: String,
     pub(crate) epoch: u64,
-    skew_ns: i64,
+    /// Fixed at the start: a step of the wall clock in mid-life moves no sample.
+    pub(crate) clock: WallClock,
     devices_by_glob: Option<globset::GlobSet>,
     kernel: Kernel,
     links: Links,
@@ -38,13 +40,14 @@ pub struct Node {
     pub(crate) ledger: Ledger,
     readings: Vec<(FlowKey, FlowTotals)>,
     pub(crate) losses: [u64; Loss::COUNT as usize],
-    pub(crate) drain_loss: u64,
     pub(crate) refused_hooks: Vec<String>,
     pub(crate) sampled_ns: u64,
     pub(crate) pace: Pace,
     accounted_ns: u64,
     /// Parts of a report that was too large for one.
     pub(crate) parts: Vec<Vec<v1::Edge>>,
+    /// When the totals of the report under way were read: its later parts tell of that moment too.
+    pub(crate) told_ns: u64,
     /// The report under way is one of several parts.
     pub(crate) split: bool,
 }
@@ -70,7 +73,7 @@ impl Node {
             name: config.node.clone(),
             // The start's time: a later run of the agent has a greater epoch.
             epoch: clock::wall(0).unix_ns(now_ns),
-            skew_ns: config.clock_skew_ns,
+            clock: clock::wall(config.clock_skew_ns),
             devices_by_glob: config.devices.clone(),
             kernel,
             links,
@@ -80,12 +83,12 @@ impl Node {
             ledger,
             readings: Vec::new(),
             losses: [0; Loss::COUNT as usize],
-            drain_loss: 0,
             refused_hooks: Vec::new(),
             sampled_ns: now_ns,
             pace: Pace::new(now_ns),
             accounted_ns: 0,
             parts: Vec::new(),
+            told_ns: now_ns,
             split: false,
         };
         node.reconcile().await?;
@@ -122,7 +125,9 @@ impl Node {
                 fresh.push(link.ifindex);
             }
         }
-        self.devices.forget(now_ns);
+        for ifindex in self.devices.forget(now_ns) {
+            self.table.forget_device(ifindex);
+        }
         self.ledger.devices.set(i64::try_from(self.devices.watched().count()).unwrap_or(i64::MAX));
         let blind = self.devices.iter_present().filter(|device| device.blind_spot.is_some()).count();
         self.ledger.blind_spots.set(i64::try_from(blind).unwrap_or(i64::MAX));
@@ -162,15 +167,16 @@ impl Node {
         self.kernel.event_ready().await
     }
 
-    /// Empties the ring; says whether a flow began.
+    /// Empties the ring; says whether a flow began that belongs to no edge of the table yet.
     pub fn take_events(&mut self) -> bool {
         let mut unmapped: Vec<Event> = Vec::new();
         let mut began = false;
-        let ledger = &self.ledger;
+        let (ledger, table, devices) = (&self.ledger, &self.table, &self.devices);
         self.kernel.events(EVENTS_AT_ONCE, |event| match EventKind::from_number(event.kind) {
             Some(kind) => {
                 ledger.event(kind);
-                began |= matches!(kind, EventKind::FlowNew | EventKind::Unmapped);
+                let begins = matches!(kind, EventKind::FlowNew | EventKind::Unmapped);
+                began |= begins && !table.knows(event, devices.incarnation(event.key.ifindex));
                 if kind == EventKind::Unmapped {
                     unmapped.push(*event);
                 }
@@ -206,7 +212,7 @@ impl Node {
 
     /// Now, by both clocks.
     pub(crate) fn moment(&self) -> Moment {
-        Moment { now_ns: clock::monotonic_ns(), clock: clock::wall(self.skew_ns), next_seq: self.session.seq + 1 }
+        Moment { now_ns: clock::monotonic_ns(), clock: self.clock, next_seq: self.session.seq + 1 }
     }
 
     fn note(&mut self, folded: &Folded, now_ns: u64) {
@@ -242,7 +248,7 @@ impl Node {
         }
         self.sampled_ns = moment.now_ns;
         self.note(&folded, moment.now_ns);
-        self.table.retire(moment.now_ns);
+        self.table.retire(moment.now_ns, moment.next_seq);
         self.losses = self.kernel.losses()?;
         self.ledger.drains.inc();
         self.ledger.flows.set(i64::try_from(self.readings.len()).unwrap_or(i64::MAX));
@@ -255,25 +261,27 @@ impl Node {
     async fn account(&mut self) -> Result<(), KernelError> {
         let watched: Vec<_> = self.devices.watched().collect();
         let before: Vec<_> = watched.iter().map(|ifindex| self.kernel.device(*ifindex)).collect();
-        self.read_flows()?;
+        // What was counted before is in the ring or in a flow's entry by the end of this.
         tokio::time::sleep(STILL_FOR).await;
+        self.take_events();
+        self.read_flows()?;
         let links = self.links.dump().await?;
         self.accounted_ns = clock::monotonic_ns();
-        let mut drain_loss = 0;
+        let known_lost = self.devices.drain_lost();
         for (ifindex, before) in watched.into_iter().zip(before) {
             let link = links.iter().find(|link| link.ifindex == ifindex);
             let (Some(link), Some(before), Some(after)) = (link, before, self.kernel.device(ifindex)) else { continue };
             if !self.devices.settle(ifindex, before, link.carried, after) {
                 continue;
             }
-            for (way, folded) in after.iter().zip(self.table.folded(ifindex)) {
-                let in_flows = way.skbs.saturating_sub(way.link_control + way.malformed + way.lost);
-                drain_loss += in_flows.saturating_sub(folded);
-            }
+            let mismatch = after.iter().zip(self.table.folded(ifindex)).map(|(way, folded)| {
+                way.skbs.saturating_sub(way.link_control + way.malformed + way.lost).saturating_sub(folded)
+            });
+            self.devices.drain_mismatch(ifindex, mismatch.sum());
         }
-        if drain_loss > self.drain_loss {
-            warn!(packets = drain_loss - self.drain_loss, "counts lost while draining");
-            self.drain_loss = drain_loss;
+        let lost = self.devices.drain_lost();
+        if lost > known_lost {
+            warn!(packets = lost - known_lost, "counts lost while draining");
         }
         Ok(())
     }

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use agent_ebpf::{
-    abi::{Direction, FlowKey, FlowTotals, tcp_state},
+    abi::{Direction, EVENT_ICMP_ERROR, Event, FlowKey, FlowTotals, tcp_state},
     parse::protocol,
 };
 use wire::v1::{Counters, Edge as WireEdge, Side};
@@ -24,6 +24,17 @@ impl WallClock {
     pub fn unix_ns(self, monotonic_ns: u64) -> u64 {
         monotonic_ns.saturating_add_signed(self.offset_ns)
     }
+}
+
+/// When something is folded, and by what clock.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// Monotonic nanoseconds.
+    pub now_ns: u64,
+    /// To Unix time.
+    pub clock: WallClock,
+    /// The sequence number of the report that comes next.
+    pub next_seq: u64,
 }
 
 /// What an edge is keyed by, beside the incarnation.
@@ -212,6 +223,23 @@ pub fn growth(now: &FlowTotals, before: &FlowTotals) -> FlowTotals {
         resets: now.resets.saturating_sub(before.resets),
         icmp_errors: now.icmp_errors.saturating_sub(before.icmp_errors),
         ..*now
+    }
+}
+
+/// One packet that found no room in the flow map, as totals.
+#[must_use]
+pub fn single(event: &Event) -> FlowTotals {
+    let last_ns = event.time_ns;
+    if event.flags & EVENT_ICMP_ERROR != 0 {
+        return FlowTotals { icmp_errors: 1, last_ns, ..FlowTotals::default() };
+    }
+    FlowTotals {
+        skbs: 1,
+        segments: u64::from(event.segments),
+        l3_bytes: u64::from(event.l3_bytes),
+        payload_bytes: u64::from(event.payload_bytes),
+        last_ns,
+        ..FlowTotals::default()
     }
 }
 

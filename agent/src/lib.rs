@@ -65,10 +65,10 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     let (to_post, mut bodies) = mpsc::channel::<Bytes>(1);
     let (posted, mut outcomes) = mpsc::channel::<Posted>(1);
     let mut client = Client::new(config.collector.clone());
-    let skew_ns = config.clock_skew_ns;
+    let wall = node.clock;
     tokio::spawn(async move {
         while let Some(body) = bodies.recv().await {
-            let unix_ns = || clock::wall(skew_ns).unix_ns(clock::monotonic_ns());
+            let unix_ns = || wall.unix_ns(clock::monotonic_ns());
             let sent_unix_ns = unix_ns();
             let outcome = client.post(body).await;
             let answer = Posted { outcome, sent_unix_ns, received_unix_ns: unix_ns(), own: client.own() };
@@ -117,6 +117,8 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
         }
         // Also while a report is under way: a collector that hangs must not let the flow map fill.
         survive(node.drain().await);
+        // Counted from the end: a slow reading must leave time for devices and the ring.
+        look_at = clock::timer(FAST_TICK);
         wanted |= node.report_due();
         if wanted
             && !in_flight

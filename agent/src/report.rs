@@ -26,6 +26,7 @@ impl Node {
                 self.parts.push(edges.split_off(edges.len() - EDGES_PER_REPORT));
             }
             self.split = !self.parts.is_empty();
+            self.told_ns = self.sampled_ns;
             self.parts.push(edges);
         }
         let full = self.session.full;
@@ -41,7 +42,7 @@ impl Node {
             collector_run: self.session.collector_run,
             full,
             sent_unix_ns: moment.clock.unix_ns(moment.now_ns),
-            sampled_unix_ns: moment.clock.unix_ns(self.sampled_ns),
+            sampled_unix_ns: moment.clock.unix_ns(self.told_ns),
             complete: self.parts.is_empty(),
             next_tick_ms: u32::try_from(tick.as_millis()).unwrap_or(u32::MAX),
             clock: self.session.clock(),
@@ -77,7 +78,7 @@ impl Node {
             };
             (cause, self.losses[loss as usize])
         });
-        let own = [(LossCause::Drain, self.drain_loss), (LossCause::TableFull, self.table.refused())];
+        let own = [(LossCause::Drain, self.devices.drain_lost()), (LossCause::TableFull, self.table.refused())];
         let rows = kernel.chain(own).filter(|(_, count)| *count > 0);
         rows.map(|(cause, count)| {
             self.ledger.lost.get_or_create(&Kind { kind: cause.as_str_name() }).set(count.cast_signed());

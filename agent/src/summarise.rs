@@ -1,6 +1,5 @@
-//! Flows fold into edges: a bounded table of cumulative totals. Pure; `now` is an argument.
-//!
-//! The table is also the agent's only buffer: a collector that is away costs no more memory than the table has.
+//! Flows fold into edges: a bounded table of cumulative totals. Pure; `now` is an argument. The table is also the agent's
+//! only buffer: a collector that is away costs no more memory than the table has.
 
 use std::{collections::HashMap, net::SocketAddr};
 
@@ -9,7 +8,8 @@ use wire::v1::{Counters, Edge as WireEdge};
 
 use crate::{
     edge::{
-        Edge, EdgeId, Orientation, WallClock, edge_id, grew, growth, guessed_orientation, is_own, known_orientation,
+        Edge, EdgeId, Moment, Orientation, edge_id, grew, growth, guessed_orientation, is_own, known_orientation,
+        single,
     },
     ports::HighPorts,
 };
@@ -26,17 +26,6 @@ pub struct Limits {
     pub max_edges: usize,
     /// An edge without traffic for this long retires, nanoseconds.
     pub retire_after_ns: u64,
-}
-
-/// When something is folded, and by what clock.
-#[derive(Debug, Clone, Copy)]
-pub struct Moment {
-    /// Monotonic nanoseconds.
-    pub now_ns: u64,
-    /// To Unix time.
-    pub clock: WallClock,
-    /// The sequence number of the report that comes next.
-    pub next_seq: u64,
 }
 
 /// Where a flow's counts go.
@@ -158,7 +147,7 @@ impl Table {
         }
         for (key, totals) in readings {
             if !self.flows.contains_key(key) {
-                let orientation = self.orientation_of_new(key);
+                let orientation = self.orientation_of_new(key, device(key.ifindex));
                 self.enter(key, orientation, moment, &device, &mut folded);
             }
             self.read(key, totals, moment, &device, &mut folded);
@@ -175,19 +164,19 @@ impl Table {
     pub fn fold_unmapped(&mut self, event: &Event, moment: Moment, device: impl Fn(u32) -> u64) -> Folded {
         let mut folded = Folded::default();
         let key = &event.key;
-        let orientation = known_orientation(key, event.tcp_state).unwrap_or_else(|| self.orientation_of_new(key));
-        let delta = FlowTotals {
-            skbs: 1,
-            segments: u64::from(event.segments),
-            l3_bytes: u64::from(event.l3_bytes),
-            payload_bytes: u64::from(event.payload_bytes),
-            last_ns: event.time_ns,
-            ..FlowTotals::default()
-        };
+        let orientation = self.orientation_of_event(event, device(key.ifindex));
+        let delta = single(event);
         *self.folded.entry((key.ifindex, key.direction)).or_default() += 1;
         let target = self.target(key, orientation, event.time_ns, moment, &device, &mut folded);
         self.add(target, orientation.forward, &delta, moment, &mut folded);
         folded
+    }
+
+    /// Whether a flow that just began belongs to an edge of the table: then there is no hurry to tell of it.
+    #[must_use]
+    pub fn knows(&self, event: &Event, device: u64) -> bool {
+        let orientation = self.orientation_of_event(event, device);
+        self.edges.contains_key(&edge_id(&event.key, orientation, device))
     }
 
     /// Takes a flow's final totals, or its last known ones, and forgets the flow.
@@ -210,10 +199,11 @@ impl Table {
         folded
     }
 
-    /// Retires edges that have been silent for long enough and that no flow adds to.
-    pub fn retire(&mut self, now_ns: u64) {
-        let silent =
-            |edge: &Edge| edge.flows == 0 && now_ns.saturating_sub(edge.active_ns) >= self.limits.retire_after_ns;
+    /// Retires edges that have been silent for long enough and that no flow adds to. One that entered since the last
+    /// report waits, so that its next life has another incarnation.
+    pub fn retire(&mut self, now_ns: u64, next_seq: u64) {
+        let asleep = |edge: &Edge| edge.flows == 0 && edge.incarnation < next_seq;
+        let silent = |edge: &Edge| asleep(edge) && now_ns.saturating_sub(edge.active_ns) >= self.limits.retire_after_ns;
         let ids: Vec<_> = self.edges.iter().filter(|(_, edge)| silent(edge)).map(|(id, _)| *id).collect();
         for id in ids {
             if let Some(mut edge) = self.edges.remove(&id) {
@@ -251,11 +241,18 @@ impl Table {
         self.retiring.retain(|(_, edge)| edge.pending || edge.told_seq > seq);
     }
 
-    fn orientation_of_new(&self, key: &FlowKey) -> Orientation {
-        self.flows
-            .get(&key.reversed())
-            .map(|flow| Orientation { forward: !flow.orientation.forward, ..flow.orientation })
-            .unwrap_or_else(|| guessed_orientation(key))
+    fn orientation_of_event(&self, event: &Event, device: u64) -> Orientation {
+        known_orientation(&event.key, event.flags).unwrap_or_else(|| self.orientation_of_new(&event.key, device))
+    }
+
+    fn orientation_of_new(&self, key: &FlowKey, device: u64) -> Orientation {
+        if let Some(flow) = self.flows.get(&key.reversed()) {
+            return Orientation { forward: !flow.orientation.forward, ..flow.orientation };
+        }
+        // A connection that slept longer than its flow's entry was kept: its edge still knows who opened.
+        let known = [true, false].map(|forward| Orientation { forward, guessed: false });
+        let told = |way: &Orientation| self.edges.get(&edge_id(key, *way, device)).is_some_and(|edge| !edge.guessed);
+        known.into_iter().find(told).unwrap_or_else(|| guessed_orientation(key))
     }
 
     fn enter(
@@ -271,6 +268,11 @@ impl Table {
             Target::Edge(id) => {
                 if let Some(edge) = self.edges.get_mut(&id) {
                     edge.flows += 1;
+                    if edge.guessed && !orientation.guessed {
+                        edge.guessed = false;
+                        edge.pending = true;
+                        self.high_ports.leave(&id);
+                    }
                 }
             }
             Target::Other => self.refused += 1,

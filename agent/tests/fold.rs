@@ -1,11 +1,11 @@
 //! Flows fold into edges: who is the client, what grows, what retires, and what happens at the bounds.
 
 use agent::{
-    edge::WallClock,
+    edge::{Moment, WallClock},
     ports::MAX_HIGH_PORTS,
-    summarise::{Limits, Moment, Table},
+    summarise::{Limits, Table},
 };
-use agent_ebpf::abi::{Direction, Event, EventKind, FlowKey, FlowTotals, mapped, tcp_state};
+use agent_ebpf::abi::{Direction, EVENT_ICMP_ERROR, Event, EventKind, FlowKey, FlowTotals, mapped, tcp_state};
 use wire::v1::{Edge, Side};
 
 const POD: [u8; 4] = [10, 1, 0, 2];
@@ -48,6 +48,11 @@ fn totals(skbs: u64, state: u8, last_s: u64) -> FlowTotals {
     }
 }
 
+fn unmapped(flags: u8) -> Event {
+    let (key, kind) = (sent(50_000, 80, 17), EventKind::Unmapped as u8);
+    Event { time_ns: SECOND_NS, key, l3_bytes: 128, payload_bytes: 100, segments: 1, kind, flags }
+}
+
 fn fold(table: &mut Table, readings: &[(FlowKey, FlowTotals)], moment: Moment) -> Vec<FlowKey> {
     table.fold(readings, moment, |_| DEVICE).ended
 }
@@ -86,6 +91,31 @@ fn without_a_syn_the_lower_port_serves_and_it_says_so() {
 }
 
 #[test]
+fn a_connection_that_slept_is_not_guessed_anew() {
+    let mut table = table(10);
+    // A server on a higher port than its client's: the rule alone would turn it round.
+    let out = sent(45_000, 50_051, 6);
+    fold(&mut table, &[(out, totals(1, tcp_state::OPENER, 1))], at(1, 1));
+    table.finish(&out, None, at(40, 2), |_| DEVICE);
+    let began = |key| Event { key, ..unmapped(0) };
+    assert!(table.knows(&began(out), DEVICE) && table.knows(&began(out.reversed()), DEVICE));
+    assert!(!table.knows(&began(sent(45_000, 50_052, 6)), DEVICE), "another port is another edge");
+    let awake = FlowTotals { first_ns: 50 * SECOND_NS, ..totals(4, 0, 50) };
+    fold(&mut table, &[(out.reversed(), awake)], at(50, 3));
+    let edge = only(&mut table, 3);
+    assert_eq!((edge.server_port, edge.guessed, edge.reverse.map(|way| way.skbs)), (50_051, false, Some(4)));
+}
+
+#[test]
+fn a_guess_that_a_syn_confirms_is_none_any_more() {
+    let mut table = table(10);
+    fold(&mut table, &[(sent(50_000, 80, 6), totals(1, 0, 1))], at(1, 1));
+    assert!(only(&mut table, 1).guessed);
+    fold(&mut table, &[(sent(50_001, 80, 6), totals(1, tcp_state::OPENER, 2))], at(2, 2));
+    assert!(!only(&mut table, 2).guessed);
+}
+
+#[test]
 fn an_entry_that_grows_adds_its_growth_and_one_that_was_made_anew_adds_all() {
     let mut table = table(10);
     let key = sent(50_000, 80, 17);
@@ -118,7 +148,7 @@ fn a_silent_edge_leaves_only_after_its_final_total_was_acknowledged_and_returns_
     fold(&mut table, &[(key, totals(5, 0, 1))], at(1, 1));
     table.report(1, 0, false);
     table.finish(&key, None, at(40, 2), |_| DEVICE);
-    table.retire(601 * SECOND_NS);
+    table.retire(601 * SECOND_NS, 2);
     let told = table.report(2, 1, false);
     assert!(told.len() == 1 && told[0].r#final);
     table.acknowledge(1);
@@ -184,18 +214,14 @@ fn icmp_echo_and_errors() {
 #[test]
 fn a_packet_that_found_no_room_in_the_map_counts_all_the_same() {
     let mut table = table(10);
-    let event = Event {
-        time_ns: SECOND_NS,
-        key: sent(50_000, 80, 17),
-        l3_bytes: 128,
-        payload_bytes: 100,
-        segments: 1,
-        kind: EventKind::Unmapped as u8,
-        tcp_state: 0,
-    };
+    let event = unmapped(0);
     table.fold_unmapped(&event, at(1, 1), |_| DEVICE);
     table.fold_unmapped(&event, at(1, 1), |_| DEVICE);
     assert_eq!(only(&mut table, 1).forward.map(|way| (way.skbs, way.payload_bytes)), Some((2, 200)));
+    // An ICMP error that quotes the flow is no packet of it.
+    table.fold_unmapped(&unmapped(EVENT_ICMP_ERROR), at(1, 1), |_| DEVICE);
+    let edge = only(&mut table, 1);
+    assert_eq!((edge.icmp_errors, edge.forward.map(|way| way.skbs)), (1, Some(2)));
 }
 
 #[test]

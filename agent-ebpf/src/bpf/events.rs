@@ -1,12 +1,10 @@
 //! The ring: what user space should hear of at once, and packets that found no room in the flow map.
 
+use super::{loss, maps::EVENTS, tc::Packet};
 use agent_ebpf::{
-    abi::{Event, EventKind, Loss, tcp_state},
+    abi::{EVENT_ICMP_ERROR, Event, EventKind, Loss, tcp_state},
     parse::tcp_flags,
 };
-use aya_ebpf::bindings::BPF_RB_NO_WAKEUP;
-
-use super::{loss, maps::EVENTS, tc::Packet};
 
 /// A kind of event in a register: a BPF function takes no enum that the verifier could not check.
 #[derive(Clone, Copy)]
@@ -20,8 +18,9 @@ impl What {
     pub(super) const UNMAPPED: Self = Self(EventKind::Unmapped as u32);
 }
 
-/// Puts an event on the ring; says whether it got there. Only what makes an edge, or counts a packet, wakes the agent
-/// at once. Not inlined: each copy would take its event's room on the stack.
+/// Puts an event on the ring; says whether it got there. The ring wakes the agent whenever it had read everything: an
+/// event that asked for no wake-up would stay unread and keep the next new flow from waking it too. Not inlined: each
+/// copy would take its event's room on the stack.
 #[inline(never)]
 pub(super) fn tell(what: What, packet: &Packet) -> bool {
     let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
@@ -34,6 +33,7 @@ pub(super) fn tell(what: What, packet: &Packet) -> bool {
         0 | tcp_flags::ACK => 0,
         _ => tcp_state::ACCEPTOR,
     };
+    let error = if parsed.icmp_error { EVENT_ICMP_ERROR } else { 0 };
     entry.write(Event {
         time_ns: packet.now_ns,
         key: parsed.key,
@@ -41,9 +41,8 @@ pub(super) fn tell(what: What, packet: &Packet) -> bool {
         payload_bytes: parsed.payload_bytes,
         segments: packet.segments as u16,
         kind: what.0 as u8,
-        tcp_state: role,
+        flags: role | error,
     });
-    let wakes = what.0 == What::FLOW_NEW.0 || what.0 == What::UNMAPPED.0;
-    entry.submit(if wakes { 0 } else { u64::from(BPF_RB_NO_WAKEUP) });
+    entry.submit(0);
     true
 }

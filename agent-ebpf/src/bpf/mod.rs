@@ -10,7 +10,7 @@ mod tc;
 
 /// Ways to be wrong on purpose; a constant of the object, so that the right one has no trace of it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-#[allow(dead_code, reason = "each object is built with one of them")]
+#[expect(dead_code, reason = "each object is built with one of them")]
 pub(crate) enum Sabotage {
     /// Right.
     None,

@@ -57,7 +57,8 @@ fn watch(ctx: &TcContext, direction: Direction) -> i32 {
 #[inline(always)]
 fn count(ctx: &TcContext, direction: Direction) {
     // SAFETY: the context is valid for the whole run of the program.
-    let (ifindex, gso_segs) = unsafe { ((*ctx.skb.skb).ifindex, (*ctx.skb.skb).gso_segs) };
+    let (ifindex, gso_segs, gso_size) =
+        unsafe { ((*ctx.skb.skb).ifindex, (*ctx.skb.skb).gso_segs, (*ctx.skb.skb).gso_size) };
     let (Some(device), Some(scratch)) = (DEVICES.get_ptr_mut(ifindex), SCRATCH.get_ptr_mut(0)) else {
         return loss::count(Loss::UnknownDevice);
     };
@@ -87,7 +88,7 @@ fn count(ctx: &TcContext, direction: Direction) {
         Ok(()) => {
             packet.parsed.key.ifindex = ifindex;
             packet.parsed.key.direction = direction as u8;
-            packet.segments = gso_segs.max(1);
+            packet.segments = segments(gso_segs, gso_size, packet.parsed.payload_bytes);
             // SAFETY: no arguments, no memory.
             packet.now_ns = unsafe { bpf_ktime_get_ns() };
             fragments::join(&mut packet.parsed);
@@ -100,6 +101,16 @@ fn count(ctx: &TcContext, direction: Direction) {
             loss::count(Loss::HeaderDepth);
         }
     }
+}
+
+/// Wire segments of a buffer. One that a guest or a tunnel handed in unchecked (`SKB_GSO_DODGY`, include/linux/skbuff.h)
+/// has a segment size but no count yet: the kernel fills it in behind this hook.
+#[inline(always)]
+fn segments(gso_segs: u32, gso_size: u32, payload_bytes: u32) -> u32 {
+    if gso_size == 0 {
+        return gso_segs.max(1);
+    }
+    gso_segs.max(payload_bytes.div_ceil(gso_size)).max(1)
 }
 
 /// Adds a packet to its flow; where the flow map is full, the packet goes through the ring.

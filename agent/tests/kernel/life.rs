@@ -66,15 +66,30 @@ fn an_idle_node_settles_to_the_slow_tick_and_a_new_pod_is_seen_at_once() {
     std::thread::sleep(window);
     assert!(count() - before <= 5, "{} reports in {window:?}", count() - before);
 
-    let owner = Owner::Deployment("late".to_owned());
-    let pods = lab.add_pods(&[PodSpec::new("shop", owner, 0, "n1")]).expect("a pod");
-    let up = clock::wall(0).unix_ns(clock::monotonic_ns());
+    // When the device appears in the node, to ten milliseconds.
+    let node = lab.node("n1").expect("node n1");
+    let names = || nix::net::if_::if_nameindex().expect("the devices").iter().count();
+    let (pods, there_ns) = std::thread::scope(|scope| {
+        let watcher = scope.spawn(|| {
+            node.run(|| {
+                let before = names();
+                wait_for("a device more", Duration::from_secs(10), || {
+                    (names() > before).then(|| clock::wall(0).unix_ns(clock::monotonic_ns()))
+                })
+            })
+        });
+        std::thread::sleep(Duration::from_millis(100));
+        let owner = Owner::Deployment("late".to_owned());
+        let pods = lab.add_pods(&[PodSpec::new("shop", owner, 0, "n1")]).expect("a pod");
+        (pods, watcher.join().expect("the watcher").expect("in n1").expect("a device more"))
+    });
     let device = wait_for("the pod's device", Duration::from_secs(5), || {
         let report = receiver.latest("n1")?;
         report.devices.into_iter().find(|device| device.name == pods[0].device())
     })
     .expect("the pod's device");
-    assert!(device.covered_since_unix_ns <= up + 100_000_000, "attached {} ns late", device.covered_since_unix_ns - up);
+    let late_ns = device.covered_since_unix_ns.saturating_sub(there_ns);
+    assert!(late_ns <= 100_000_000, "attached {late_ns} ns after the device was there");
     lab.remove_pod(pods[0].name()).expect("the pod goes");
     wait_for("the device to go", Duration::from_secs(5), || {
         let report = receiver.latest("n1")?;

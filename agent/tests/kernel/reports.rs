@@ -71,6 +71,12 @@ impl Receiver {
         self.with(|heard| heard.latest.get(node).cloned())
     }
 
+    /// Packets of all edges, on both sides and both ways.
+    pub(crate) fn skbs(&self) -> u64 {
+        let both = |row: &Edge| row.forward.unwrap_or_default().skbs + row.reverse.unwrap_or_default().skbs;
+        self.with(|heard| heard.rows.values().map(both).sum())
+    }
+
     /// One edge as one side saw it, at the device of that side's pod and nowhere else.
     pub(crate) fn edge(&self, edge: &lab::Edge, side: Side, pod: &lab::Pod) -> Totals {
         let (client, server) = (octets(edge.client), octets(edge.server));

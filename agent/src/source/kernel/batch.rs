@@ -9,8 +9,6 @@ use agent_ebpf::abi::{FlowKey, FlowTotals};
 use zerocopy::{FromZeros as _, IntoBytes as _};
 
 // Command numbers of bpf(2), include/uapi/linux/bpf.h: enum bpf_cmd.
-const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
-const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
 const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_long = 21;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 
@@ -112,35 +110,17 @@ impl Batch {
 /// What the kernel answered, when it refused.
 pub fn take(map: BorrowedFd<'_>, key: &FlowKey) -> io::Result<Option<FlowTotals>> {
     let mut totals = FlowTotals::new_zeroed();
-    match element(BPF_MAP_LOOKUP_AND_DELETE_ELEM, map, key, Some(&mut totals)) {
-        // Hashes have this command from 5.14 on.
-        Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::EOPNOTSUPP | 524)) => {
-            match element(BPF_MAP_LOOKUP_ELEM, map, key, Some(&mut totals))
-                .and_then(|()| element(BPF_MAP_DELETE_ELEM, map, key, None))
-            {
-                Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
-                outcome => outcome.map(|()| Some(totals)),
-            }
-        }
-        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
-        outcome => outcome.map(|()| Some(totals)),
-    }
-}
-
-fn element(
-    command: libc::c_long,
-    map: BorrowedFd<'_>,
-    key: &FlowKey,
-    value: Option<&mut FlowTotals>,
-) -> io::Result<()> {
     let mut attr = ElementAttr {
         map_fd: raw(map),
         key: key.as_bytes().as_ptr() as u64,
-        value: value.map_or(0, |value| value.as_mut_bytes().as_mut_ptr() as u64),
+        value: totals.as_mut_bytes().as_mut_ptr() as u64,
         ..ElementAttr::default()
     };
     // SAFETY: key and value live until the call returns and have the map's sizes.
-    unsafe { bpf(command, &mut attr) }
+    match unsafe { bpf(BPF_MAP_LOOKUP_AND_DELETE_ELEM, &mut attr) } {
+        Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
+        outcome => outcome.map(|()| Some(totals)),
+    }
 }
 
 fn raw(map: BorrowedFd<'_>) -> u32 {
