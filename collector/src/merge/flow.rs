@@ -41,7 +41,7 @@ impl FlowKey {
         })
     }
 
-    /// The same ends the other way round.
+    /// The same ends the other way round, on the same port.
     #[must_use]
     pub fn swapped(&self) -> Self {
         Self { client: self.server, server: self.client, ..*self }

@@ -26,7 +26,7 @@ use crate::{
 /// How an edge by addresses belongs to a group.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Member {
-    /// Its client is the group's server: it was guessed the wrong way round.
+    /// Its client is the group's server: it was guessed the wrong way round, between equal ports.
     swapped: bool,
     /// All its rows belong here; else only those whose ends resolve to the group's.
     whole: bool,

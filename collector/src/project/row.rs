@@ -48,7 +48,10 @@ struct SideSum {
 
 #[derive(Default)]
 struct LossSum {
-    measured: bool,
+    measured: usize,
+    /// Members that are not measured, and the first one's reason.
+    unmeasured: usize,
+    first_why: Option<String>,
     settling: Option<String>,
     one_sided: Option<String>,
     forward: Option<Loss>,
@@ -79,7 +82,7 @@ pub(super) fn edge_row(view: View, id: &Arc<str>, group: &Group, merge: &Merge, 
             add_rate(&mut rate, flow, *member);
             add_loss(&mut loss, flow, *member, merge, names, now);
         } else {
-            loss.one_sided.get_or_insert_with(|| "the address went to another pod".to_owned());
+            loss.unmeasured(LossStatus::OneSided, || "the address went to another pod".to_owned());
         }
     }
     let fresh = sides.iter().flatten().any(|side| side.fresh);
@@ -145,36 +148,42 @@ fn add_rate(sum: &mut RateRow, flow: &Flow, member: Member) {
     sum.connections += forward.connections + reverse.connections;
 }
 
+impl LossSum {
+    fn unmeasured(&mut self, status: LossStatus, why: impl FnOnce() -> String) {
+        self.unmeasured += 1;
+        let slot = if status == LossStatus::Settling { &mut self.settling } else { &mut self.one_sided };
+        if slot.is_none() {
+            let why = why();
+            self.first_why.get_or_insert_with(|| why.clone());
+            *slot = Some(why);
+        }
+    }
+}
+
 fn add_loss(sum: &mut LossSum, flow: &Flow, member: Member, merge: &Merge, names: &Names, now: Ns) {
+    use LossStatus::{OneSided, Settling};
+    let name = |node: &NodeId| &merge.node(*node).name;
     match &flow.evaluation.loss {
         Ok((forward, reverse)) => {
             let (forward, reverse) = if member.swapped { (reverse, forward) } else { (forward, reverse) };
-            sum.measured = true;
+            sum.measured += 1;
             sum.forward = Some(plus(sum.forward, forward));
             sum.reverse = Some(plus(sum.reverse, reverse));
         }
         Err(Unmeasured::NotReported(side)) => {
-            let why = || not_reported(flow, *side, member, merge, names, now);
-            sum.one_sided.get_or_insert_with(why);
+            sum.unmeasured(OneSided, || not_reported(flow, *side, member, merge, names, now));
         }
-        Err(Unmeasured::NodeLost(node)) => {
-            sum.one_sided.get_or_insert_with(|| format!("node {} is lost", merge.node(*node).name));
-        }
+        Err(Unmeasured::NodeLost(node)) => sum.unmeasured(OneSided, || format!("node {} is lost", name(node))),
         Err(Unmeasured::DeviceGone(side, node)) => {
-            let why = || format!("the {}'s device on {} is gone", role(*side, member), merge.node(*node).name);
-            sum.one_sided.get_or_insert_with(why);
+            sum.unmeasured(OneSided, || format!("the {}'s device on {} is gone", role(*side, member), name(node)));
         }
-        Err(Unmeasured::Unobserved(side, node)) => {
-            let (role, node) = (role(*side, member), &merge.node(*node).name);
-            sum.one_sided.get_or_insert_with(|| format!("arrivals at the {role} are not observed on node {node}"));
-        }
+        Err(Unmeasured::Unobserved(side, node)) => sum.unmeasured(OneSided, || {
+            format!("arrivals at the {} are not observed on node {}", role(*side, member), name(node))
+        }),
         Err(Unmeasured::NoClock(node)) => {
-            let why = || format!("the clock offset of node {} is not known yet", merge.node(*node).name);
-            sum.settling.get_or_insert_with(why);
+            sum.unmeasured(Settling, || format!("the clock offset of node {} is not known yet", name(node)));
         }
-        Err(Unmeasured::Settling) => {
-            sum.settling.get_or_insert_with(|| "both sides must report for a moment".to_owned());
-        }
+        Err(Unmeasured::Settling) => sum.unmeasured(Settling, || "both sides must report for a moment".to_owned()),
     }
 }
 
@@ -215,10 +224,12 @@ fn not_reported(flow: &Flow, side: Side, member: Member, merge: &Merge, names: &
 
 fn loss_row(sum: LossSum) -> LossBetweenRow {
     let ratio = |loss: Option<Loss>| loss.map(|loss| round(loss.ratio(), 1e4));
-    if sum.measured {
+    if sum.measured > 0 {
+        let (rest, all) = (sum.unmeasured, sum.measured + sum.unmeasured);
+        let verb = if rest == 1 { "is" } else { "are" };
         return LossBetweenRow {
             status: LossStatus::Measured,
-            why: None,
+            why: sum.first_why.map(|why| format!("{rest} of {all} links {verb} not measured: {why}")),
             forward_lost: sum.forward.map(|loss| loss.lost),
             reverse_lost: sum.reverse.map(|loss| loss.lost),
             forward_ratio: ratio(sum.forward),

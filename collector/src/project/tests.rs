@@ -9,7 +9,7 @@ use crate::{
     merge::{Bounds, Merge},
     names::{Inventory, Names, file},
     time::{MINUTE, MS, Ns, SECOND},
-    view::{Delta, EdgeState, NamesRow, Snapshot, View},
+    view::{Delta, EdgeState, LossStatus, NamesRow, Snapshot, View},
 };
 
 const START: Ns = 1_795_000_000 * SECOND;
@@ -184,6 +184,35 @@ fn views_group_and_name() {
 }
 
 #[test]
+fn a_group_says_how_many_of_its_links_are_not_measured() {
+    let mut world = World::new();
+    world.apply(&Step::Names(0b0000_0101));
+    for _ in 0..50 {
+        world.apply(&Step::Report { node: 1, edges: vec![(1, 2, true, false, false), (1, 4, true, false, false)] });
+        world.apply(&Step::Report { node: 2, edges: vec![(1, 2, false, false, false)] });
+        for (id, _) in world.merge.take_changes() {
+            world.merge.evaluate(id, world.now);
+        }
+    }
+    // 10.0.0.1 to 10.0.0.2 is inside of ns0, and measured.
+    let loss = |world: &World, view| edges(world, view).edges.iter().map(|edge| edge.loss.clone()).collect::<Vec<_>>();
+    let separate = loss(&world, View::Namespace);
+    assert!(separate.iter().any(|loss| loss.status == LossStatus::Measured && loss.why.is_none()), "{separate:?}");
+    // 10.0.0.4 belongs to nobody; once a pod of ns0 holds it, its link is one of two in the group.
+    let list = r#"{"items":[
+        {"kind":"Pod","metadata":{"name":"a","namespace":"ns0"},"status":{"podIPs":[{"ip":"10.0.0.1"}]}},
+        {"kind":"Pod","metadata":{"name":"b","namespace":"ns0"},"status":{"podIPs":[{"ip":"10.0.0.2"}]}},
+        {"kind":"Pod","metadata":{"name":"c","namespace":"ns0"},"spec":{"nodeName":"n9"},
+         "status":{"podIPs":[{"ip":"10.0.0.4"}]}}]}"#;
+    let mut world = World { names: Names::default(), ..world };
+    world.names.read(file::parse(list.as_bytes()).expect("a list"), START);
+    let group = loss(&world, View::Namespace);
+    assert_eq!(group.len(), 1);
+    assert_eq!((group[0].status, group[0].forward_lost), (LossStatus::Measured, Some(0)));
+    assert_eq!(group[0].why.as_deref(), Some("1 of 2 links is not measured: no agent reports from node n9"));
+}
+
+#[test]
 fn a_killed_agent_leaves_stale_edges() {
     let mut world = World::new();
     world.apply(&Step::Report { node: 1, edges: vec![(1, 2, true, false, false), (1, 3, true, false, false)] });
@@ -196,8 +225,9 @@ fn a_killed_agent_leaves_stale_edges() {
     assert!(edges(&world, View::Pod).edges.iter().all(|edge| edge.state == EdgeState::Live));
 }
 
+/// Both ports are the same here (as of two time servers), or the guess would name the other port and be another edge.
 #[test]
-fn a_guessed_direction_gives_way_to_a_known_one() {
+fn between_equal_ports_a_guessed_direction_gives_way_to_a_known_one() {
     let mut world = World::new();
     world.apply(&Step::Report { node: 1, edges: vec![(1, 2, true, false, false)] });
     // The other node saw no SYN and took 10.0.0.1 for the server.
