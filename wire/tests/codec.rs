@@ -3,8 +3,11 @@
 use proptest::prelude::{any, prop, proptest};
 use prost::Message as _;
 use wire::{
-    codec::{DecodeError, MAX_BODY_BYTES, MAX_DECODED_BYTES, decode_ack, decode_report, encode_ack, encode_report},
-    v1::{Ack, Edge, Report, Side},
+    codec::{
+        DecodeError, MAX_BODY_BYTES, MAX_DECODED_BYTES, MAX_DEVICES, decode_ack, decode_report, encode_ack,
+        encode_report,
+    },
+    v1::{Ack, Device, Edge, Loss, Report, Side},
 };
 
 fn valid() -> Report {
@@ -42,6 +45,44 @@ fn each_field_that_must_hold_is_checked() {
     assert_eq!(label_of(|report| report.edges[0].side = 3), "invalid");
     assert_eq!(label_of(|report| report.edges[0].incarnation = 2), "invalid");
     assert_eq!(label_of(|report| report.edges = vec![report.edges[0].clone(); 65_537]), "invalid");
+}
+
+#[test]
+fn each_part_is_bounded() {
+    let losses = |count: i32| (0..count).map(|cause| Loss { cause, count: 1 }).collect();
+    assert_eq!(label_of(|report| report.losses = losses(64)), "ok", "causes of a later version");
+    assert_eq!(label_of(|report| report.losses = losses(65)), "invalid");
+    assert_eq!(label_of(|report| report.devices = vec![Device::default(); MAX_DEVICES]), "ok");
+    assert_eq!(label_of(|report| report.devices = vec![Device::default(); MAX_DEVICES + 1]), "invalid");
+    assert_eq!(label_of(|report| report.refused_hooks = vec![String::new(); 64]), "ok");
+    assert_eq!(label_of(|report| report.refused_hooks = vec![String::new(); 65]), "invalid");
+    let (longest, longer) = ("x".repeat(1_024), "x".repeat(1_025));
+    assert_eq!(label_of(|report| report.agent_version.clone_from(&longest)), "ok");
+    assert_eq!(label_of(|report| report.agent_version.clone_from(&longer)), "invalid");
+    assert_eq!(label_of(|report| report.refused_hooks.push(longer.clone())), "invalid");
+    let device = |name: &str, why: &str| Device { name: name.into(), blind_spot: why.into(), ..Device::default() };
+    assert_eq!(label_of(|report| report.devices.push(device(&longest, &longest))), "ok");
+    assert_eq!(label_of(|report| report.devices.push(device(&longer, ""))), "invalid");
+    assert_eq!(label_of(|report| report.devices.push(device("", &longer))), "invalid");
+}
+
+/// Sixteen million empty edges in 32 MiB would be gigabytes once made: they are counted first.
+#[test]
+fn small_parts_in_large_numbers_are_refused_unmade() {
+    let empty_edges = [13 << 3 | 2, 0].repeat(MAX_DECODED_BYTES / 2);
+    let body = zstd::bulk::compress(&empty_edges, 3).expect("compress");
+    let error = decode_report(&body).expect_err("refused");
+    assert_eq!(error.to_string(), "report invalid: more than 65,536 edges");
+}
+
+#[test]
+fn a_frame_that_wants_a_large_window_is_refused() {
+    use std::io::Write as _;
+    let mut encoder = zstd::stream::Encoder::new(Vec::new(), 1).expect("encoder");
+    encoder.window_log(26).expect("window");
+    encoder.write_all(&valid().encode_to_vec()).expect("write");
+    let body = encoder.finish().expect("finish");
+    assert!(matches!(decode_report(&body), Err(DecodeError::Zstd(_))));
 }
 
 #[test]
