@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
 use lab::shop::{SCALED, Shop};
-use lab::{Agent, AgentOptions, Collector, CollectorOptions, Offloads, Stop};
+use lab::{Agent, AgentOptions, Collector, CollectorOptions, Offloads, Process, Stop};
 
 /// How long the first picture may take.
 const READY_WAIT: Duration = Duration::from_secs(60);
@@ -140,7 +140,8 @@ fn shop_edges(collector: &Collector) -> lab::Result<usize> {
 }
 
 fn all_alive(agents: &[Agent], collector: &Collector) -> anyhow::Result<()> {
-    for process in agents.iter().map(Agent::process).chain([collector.process()]) {
+    let agents = agents.iter().map(|agent| -> &Process { agent });
+    for process in agents.chain([&**collector]) {
         if let Some(status) = process.ended() {
             let log = std::fs::read_to_string(process.log()).unwrap_or_default();
             let tail: Vec<&str> = log.lines().rev().take(12).collect();

@@ -32,6 +32,7 @@ mod signals;
 mod spawn;
 mod spec;
 mod sys;
+mod tcx;
 pub mod testing;
 
 pub use control::{Answer, Call, Family, IcmpSend, Load, Reply, Request, TcpSend, UdpSend};
@@ -46,3 +47,4 @@ pub use signals::Stop;
 pub use spawn::Process;
 pub use spec::{EXTERNAL, LabSpec, Offloads, Owner, POD_MTU, Phase, PodSpec, ServiceSpec};
 pub use sys::{Netns, binary, require_root, wait_for};
+pub use tcx::FullChain;

@@ -1,11 +1,11 @@
 //! Orrery's own processes in the lab: one agent per node, one collector.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::ops::Deref;
 use std::path::PathBuf;
-use std::process::{Command, ExitStatus};
+use std::process::Command;
 use std::time::Duration;
 
-use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::error::{Context, LabError, Result};
@@ -24,41 +24,26 @@ pub struct AgentOptions {
     pub arguments: Vec<String>,
     /// A name for its log and socket where a node has several; the node's otherwise.
     pub name: Option<String>,
+    /// Where it reports; [`Lab::reports_socket`] otherwise.
+    pub collector: Option<String>,
 }
 
-/// A running agent.
+/// A running agent: a process that answers on its admin socket.
 #[derive(Debug)]
 pub struct Agent {
     process: Process,
     admin: PathBuf,
 }
 
-impl Agent {
-    /// Its process id.
-    pub fn pid(&self) -> u32 {
-        self.process.pid()
-    }
+impl Deref for Agent {
+    type Target = Process;
 
-    /// Its process.
-    pub fn process(&self) -> &Process {
+    fn deref(&self) -> &Process {
         &self.process
     }
+}
 
-    /// Ends it as a crash would.
-    pub fn kill(&self) {
-        self.process.kill();
-    }
-
-    /// Asks it to end, and waits.
-    pub fn terminate(&self) -> Result<ExitStatus> {
-        self.process.terminate(START_WAIT)
-    }
-
-    /// Sends it a signal.
-    pub fn signal(&self, signal: Signal) {
-        self.process.signal(signal);
-    }
-
+impl Agent {
     /// Asks its admin socket.
     pub fn get(&self, target: &str) -> Result<Response> {
         let ask = || Client::unix(&self.admin, HTTP_WAIT)?.request("agent", target, &[]);
@@ -75,32 +60,25 @@ pub struct CollectorOptions {
     pub arguments: Vec<String>,
 }
 
-/// A running collector.
+/// A running collector: a process that answers over HTTP.
 #[derive(Debug)]
 pub struct Collector {
     process: Process,
     address: SocketAddr,
 }
 
+impl Deref for Collector {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
+    }
+}
+
 impl Collector {
     /// Where its page and API are.
     pub fn address(&self) -> SocketAddr {
         self.address
-    }
-
-    /// Its process.
-    pub fn process(&self) -> &Process {
-        &self.process
-    }
-
-    /// Ends it as a crash would.
-    pub fn kill(&self) {
-        self.process.kill();
-    }
-
-    /// Asks it to end, and waits.
-    pub fn terminate(&self) -> Result<ExitStatus> {
-        self.process.terminate(START_WAIT)
     }
 
     /// A GET of its API.
@@ -178,7 +156,8 @@ impl Lab {
         let name = options.name.clone().unwrap_or_else(|| format!("agent-{node}"));
         let admin = self.dir().join(format!("{name}.sock"));
         let mut command = Command::new(binary("orrery-agent")?);
-        command.args(["--node", node, "--collector", &format!("unix:{}", self.reports_socket().display())]);
+        let reports = || format!("unix:{}", self.reports_socket().display());
+        command.args(["--node", node, "--collector", &options.collector.clone().unwrap_or_else(reports)]);
         command.arg("--admin-socket").arg(&admin).args(&options.arguments);
         let process = self.start(&name, command, Some(self.node(node)?))?;
         let agent = Agent { process, admin };

@@ -17,6 +17,9 @@ use nix::unistd::Pid;
 use crate::error::{Context, Result};
 use crate::sys::wait_for;
 
+/// How long a child may take to end when asked to.
+const END_WAIT: Duration = Duration::from_secs(20);
+
 /// Where and how a child is to live.
 #[derive(Debug, Default)]
 pub(crate) struct Home {
@@ -172,9 +175,9 @@ impl Process {
     }
 
     /// Asks it to end, and waits.
-    pub fn terminate(&self, bound: Duration) -> Result<ExitStatus> {
+    pub fn terminate(&self) -> Result<ExitStatus> {
         self.signal(Signal::SIGTERM);
-        wait_for(&format!("{} ends on SIGTERM", self.name), bound, || self.ended())
+        wait_for(&format!("{} ends on SIGTERM", self.name), END_WAIT, || self.ended())
     }
 }
 
@@ -205,7 +208,7 @@ mod tests {
         let mut command = Command::new("sleep");
         command.arg("60");
         let child = blocked_spawner().spawn(command, Home::default(), &log).expect("it starts");
-        let status = child.terminate(std::time::Duration::from_secs(5)).expect("it ends");
+        let status = child.terminate().expect("it ends");
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(Signal::SIGTERM as i32));
         std::fs::remove_file(&log).expect("removed");
     }

@@ -36,7 +36,7 @@ fn udp_edge(client: &Pod, server: &Pod, port: u16) -> Edge {
 }
 
 fn skewed(skew: &str) -> AgentOptions {
-    AgentOptions { arguments: vec!["--clock-skew".to_owned(), skew.to_owned()], name: None }
+    AgentOptions { arguments: vec!["--clock-skew".to_owned(), skew.to_owned()], ..AgentOptions::default() }
 }
 
 #[test]
