@@ -7,10 +7,11 @@ use std::{
 
 use agent::clock;
 use lab::{
-    AgentOptions, Lab, LabSpec, Offloads, Owner, PodSpec, Protocol, Reply, UdpSend, testing::lab_or_skip, wait_for,
+    AgentOptions, FullChain, IcmpSend, Lab, LabSpec, Offloads, Owner, PodSpec, Protocol, Reply, UdpSend,
+    testing::lab_or_skip, wait_for,
 };
 use nix::sys::signal::Signal;
-use wire::v1::{LossCause, Side};
+use wire::v1::{LossCause, Side, Tier};
 
 use crate::reports::Receiver;
 
@@ -107,6 +108,27 @@ fn a_run_that_the_collector_has_closed_ends_so_that_a_new_one_begins() {
     receiver.close();
     wait_for("the agent to end", Duration::from_secs(10), || agent.get("/healthz").is_err().then_some(()))
         .expect("the agent ends");
+}
+
+#[test]
+fn a_refused_hook_is_a_blind_spot_and_the_rest_is_watched() {
+    let Some(lab) = lab_or_skip(LabSpec::plain(2, Offloads::On)).expect("the lab comes up") else { return };
+    let receiver = Receiver::listen(&lab.reports_socket());
+    let (blind, seen) = (lab.pod("p1-0").expect("a pod"), lab.pod("p1-1").expect("a pod"));
+    let _full = FullChain::fill(lab.node("n1").expect("node n1"), blind.device()).expect("a full chain");
+    let _agent = lab.start_agent("n1", &AgentOptions::default()).expect("an agent");
+    let report = wait_for("a report", Duration::from_secs(5), || receiver.latest("n1")).expect("a report");
+    let device = |name: &str| report.devices.iter().find(|device| device.name == name).expect("both are told");
+    assert_eq!(device(blind.device()).tier, i32::from(Tier::Unwatched));
+    assert!(device(blind.device()).blind_spot.contains("tc_ingress"), "{}", device(blind.device()).blind_spot);
+    assert_eq!(device(seen.device()).tier, i32::from(Tier::Tcx));
+    assert!(report.refused_hooks[0].contains(blind.device()), "{:?}", report.refused_hooks);
+    let edge = lab::Edge { client: seen.v4(), server: blind.v4(), port: 8, protocol: Protocol::Icmp };
+    seen.icmp(IcmpSend { to: blind.v4(), count: 5, payload: 64, pps: 100.0 }).expect("pings pass all the same");
+    wait_for("what the other device saw", Duration::from_secs(5), || {
+        (receiver.edge(&edge, Side::Client, &seen).skbs == (5, 5)).then_some(())
+    })
+    .expect("the rest is watched");
 }
 
 /// A map of 64 flows, and far more than that: the rest goes through the ring, and where that is full as well, what is

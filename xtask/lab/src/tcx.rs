@@ -11,8 +11,8 @@ const BPF_PROG_LOAD: libc::c_long = 5;
 const BPF_LINK_CREATE: libc::c_long = 28;
 const BPF_PROG_TYPE_SCHED_CLS: u32 = 3;
 const BPF_TCX_INGRESS: u32 = 46;
-/// Programs that one chain takes: `BPF_MPROG_MAX` of include/linux/bpf_mprog.h.
-const CHAIN: usize = 64;
+/// More programs than one chain takes: `BPF_MPROG_MAX` of include/linux/bpf_mprog.h.
+const MOST: usize = 65;
 
 /// `r0 = -1; exit`: `TCX_NEXT`, and nothing else.
 const PASS_ON: [u64; 2] = [0xffff_ffff_0000_00b7, 0x0000_0000_0000_0095];
@@ -55,7 +55,7 @@ impl FullChain {
 fn fill(device: &str) -> io::Result<Vec<OwnedFd>> {
     let ifindex = nix::net::if_::if_nametoindex(device).map_err(io::Error::from)?;
     let mut descriptors = Vec::new();
-    for _ in 0..CHAIN {
+    for _ in 0..MOST {
         let mut load = ProgLoad {
             prog_type: BPF_PROG_TYPE_SCHED_CLS,
             insn_cnt: PASS_ON.len() as u32,
@@ -72,9 +72,13 @@ fn fill(device: &str) -> io::Result<Vec<OwnedFd>> {
             ..LinkCreate::default()
         };
         // SAFETY: the attribute is BPF_LINK_CREATE's, and it has no pointers.
-        descriptors.push(unsafe { bpf(BPF_LINK_CREATE, &mut link) }?);
+        match unsafe { bpf(BPF_LINK_CREATE, &mut link) } {
+            Ok(link) => descriptors.push(link),
+            Err(full) if full.raw_os_error() == Some(libc::ERANGE) => return Ok(descriptors),
+            Err(error) => return Err(error),
+        }
     }
-    Ok(descriptors)
+    Err(io::Error::other(format!("{MOST} programs found room")))
 }
 
 /// # Safety
