@@ -3,7 +3,7 @@
 //! A body that was read to its end keeps its connection, whatever the answer. What does not fit into the queue is told to
 //! come again; nothing is ever held back without bound.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use axum::{
     body::Body,
@@ -13,7 +13,10 @@ use axum::{
 };
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
-use tokio::sync::oneshot;
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    time::timeout,
+};
 use wire::{
     codec::{self, DecodeError, MAX_BODY_BYTES},
     v1::{Ack, Report},
@@ -32,6 +35,11 @@ const DISCARD_BYTES: usize = 4 * MAX_BODY_BYTES;
 /// Bodies larger than this are unpacked off the event loop.
 const INLINE_BYTES: usize = 64 << 10;
 
+/// Bodies unpacked at once: each may be 32 MiB then.
+pub const MAX_DECODING: usize = 8;
+/// A body waits no longer than this for its turn.
+const TURN: Duration = Duration::from_secs(2);
+
 /// What the handler needs.
 #[derive(Debug, Clone)]
 pub struct Ingest {
@@ -39,6 +47,8 @@ pub struct Ingest {
     pub hub: HubHandle,
     /// The collector's own numbers.
     pub metrics: Arc<Metrics>,
+    /// Turns at unpacking: [`MAX_DECODING`].
+    pub turns: Arc<Semaphore>,
     /// Keeps what was taken in, if asked to.
     pub recorder: Option<Recorder>,
     /// This run.
@@ -62,6 +72,8 @@ enum Refusal {
     TooManyNodes,
     #[error("queue is full; hint: send again in a second")]
     QueueFull,
+    #[error("too many reports are being unpacked; hint: send again in a second")]
+    Busy,
     #[error("shutting down")]
     Closing,
 }
@@ -75,6 +87,7 @@ impl Refusal {
             Self::Folded => "folded_epoch",
             Self::TooManyNodes => "too_many_nodes",
             Self::QueueFull => "queue_full",
+            Self::Busy => "busy",
             Self::Closing => "closing",
         }
     }
@@ -87,7 +100,7 @@ impl Refusal {
             Self::Decode(_) | Self::Body(_) => StatusCode::BAD_REQUEST,
             Self::Behind { .. } | Self::Folded => StatusCode::CONFLICT,
             Self::TooManyNodes => StatusCode::INSUFFICIENT_STORAGE,
-            Self::QueueFull | Self::Closing => StatusCode::SERVICE_UNAVAILABLE,
+            Self::QueueFull | Self::Busy | Self::Closing => StatusCode::SERVICE_UNAVAILABLE,
         }
     }
 }
@@ -126,7 +139,10 @@ fn words(error: &dyn std::error::Error) -> String {
 async fn take(ingest: &Ingest, body: Body) -> Result<Ack, Refusal> {
     let body = read(body).await?;
     let arrived = (ingest.clock)();
-    let report = decode(body.clone()).await?;
+    // Only what was read takes a turn: a slow connection holds up nobody.
+    let turn = timeout(TURN, Arc::clone(&ingest.turns).acquire_owned()).await.map_err(|_| Refusal::Busy)?;
+    let turn = turn.map_err(|_| Refusal::Closing)?;
+    let report = decode(body.clone(), turn).await?;
     let (seq, run) = (report.seq, report.collector_run);
     // The place in the queue comes first: a report that finds none leaves nothing behind.
     let place = ingest.hub.reports.try_reserve().map_err(|error| match error {
@@ -168,10 +184,15 @@ async fn read(mut body: Body) -> Result<Bytes, Refusal> {
     if bytes > MAX_BODY_BYTES { Err(DecodeError::BodyTooLarge { bytes }.into()) } else { Ok(kept.freeze()) }
 }
 
-async fn decode(body: Bytes) -> Result<Box<Report>, Refusal> {
+/// The turn goes with the work, which a client that hangs up does not stop.
+async fn decode(body: Bytes, turn: OwnedSemaphorePermit) -> Result<Box<Report>, Refusal> {
     if body.len() <= INLINE_BYTES {
         return Ok(Box::new(codec::decode_report(&body)?));
     }
-    let decoded = tokio::task::spawn_blocking(move || codec::decode_report(&body)).await;
+    let decoded = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        codec::decode_report(&body)
+    });
+    let decoded = decoded.await;
     Ok(Box::new(decoded.map_err(|_| Refusal::Closing)??))
 }

@@ -117,7 +117,8 @@ pub async fn run(
     };
     let browser =
         http::browser_router(http::Parts { hub: handle.clone(), streams, metrics: Arc::clone(&metrics), ready });
-    let reports = http::report_router(ingest::Ingest { hub: handle, metrics, recorder, run, clock: clock::now });
+    let turns = Arc::new(Semaphore::new(ingest::MAX_DECODING));
+    let reports = http::report_router(ingest::Ingest { hub: handle, metrics, turns, recorder, run, clock: clock::now });
     tasks.spawn(serve_tcp(listeners.browser, browser, stopped.clone()));
     for listener in listeners.reports {
         match listener {

@@ -2,18 +2,22 @@
 
 mod client;
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use client::{Agent, Collector, report};
 use collector::{
     http::report_router,
     hub::{Hub, REPORT_QUEUE, Setup},
-    ingest::Ingest,
+    ingest::{Ingest, MAX_DECODING},
     merge::Bounds,
     metrics::Metrics,
     stream::MAX_CLIENTS,
 };
-use wire::{codec, v1::Edge};
+use tokio::sync::Semaphore;
+use wire::{
+    codec,
+    v1::{Edge, Report},
+};
 
 const WAIT: Duration = Duration::from_secs(10);
 
@@ -83,21 +87,21 @@ async fn what_is_behind_the_mark_is_refused() {
     collector.stop().await;
 }
 
-/// A hub that does not get to its queue: the sixty-fifth report is told to come again, and the connection stays.
-#[tokio::test]
-async fn a_full_queue_is_a_503() {
-    let metrics = std::sync::Arc::new(Metrics::default());
+/// A hub that nobody runs yet, and the way for reports to it; bodies take one of `turns` to be unpacked.
+async fn unrun_hub(turns: usize) -> (Hub, Arc<Metrics>, String, tokio::task::JoinHandle<std::io::Result<()>>) {
+    let metrics = Arc::new(Metrics::default());
     let (hub, handle) = Hub::new(Setup {
         run: 1,
         cluster: "test".to_owned(),
         bounds: Bounds::default(),
         names_source: "none",
         clock: collector::clock::now,
-        metrics: std::sync::Arc::clone(&metrics),
+        metrics: Arc::clone(&metrics),
     });
     let ingest = Ingest {
         hub: handle,
-        metrics: std::sync::Arc::clone(&metrics),
+        metrics: Arc::clone(&metrics),
+        turns: Arc::new(Semaphore::new(turns)),
         recorder: None,
         run: 1,
         clock: collector::clock::now,
@@ -105,6 +109,24 @@ async fn a_full_queue_is_a_503() {
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let address = listener.local_addr().expect("address").to_string();
     let serve = tokio::spawn(async move { axum::serve(listener, report_router(ingest)).await });
+    (hub, metrics, address, serve)
+}
+
+#[tokio::test]
+async fn a_body_that_gets_no_turn_is_told_to_come_again() {
+    let (_hub, metrics, address, serve) = unrun_hub(0).await;
+    let mut agent = Agent::connect(&address).await;
+    let reply = agent.post(&codec::encode_report(&report("n1", 1, 0)).expect("encode")).await;
+    assert_eq!(reply.status, 503);
+    assert!(reply.head.contains("retry-after: 1"), "{}", reply.head);
+    assert!(metrics.text().contains("{reason=\"busy\"} 1"));
+    serve.abort();
+}
+
+/// A hub that does not get to its queue: the sixty-fifth report is told to come again, and the connection stays.
+#[tokio::test]
+async fn a_full_queue_is_a_503() {
+    let (hub, metrics, address, serve) = unrun_hub(MAX_DECODING).await;
     let body = codec::encode_report(&report("n1", 1, 0)).expect("encode");
     let mut waiting = Vec::new();
     for _ in 0..REPORT_QUEUE {
@@ -133,6 +155,42 @@ async fn a_full_queue_is_a_503() {
     stop.send_replace(true);
     hub.await.expect("no panic");
     serve.abort();
+}
+
+/// A run that was followed by sixty-four others is folded, however young; only this and the mark are answered with 409.
+#[tokio::test]
+async fn a_folded_epoch_is_a_409() {
+    let collector = Collector::start(&[]).await;
+    let mut agent = collector.agent().await;
+    let run = |epoch| Report { epoch, ..report("n1", 1, 0) };
+    for epoch in 1..=65 {
+        assert_eq!(agent.post(&codec::encode_report(&run(epoch)).expect("encode")).await.status, 200);
+    }
+    let reply = agent.post(&codec::encode_report(&run(1)).expect("encode")).await;
+    let text = String::from_utf8_lossy(&reply.body);
+    assert!(reply.status == 409 && text.contains("folded; hint"), "{text}");
+    assert!(collector.get("/metrics").await.contains("{reason=\"folded_epoch\"} 1"));
+    // The runs after it are still open.
+    let next = Report { seq: 2, ..run(2) };
+    assert_eq!(agent.post(&codec::encode_report(&next).expect("encode")).await.status, 200);
+    collector.stop().await;
+}
+
+#[test]
+fn a_port_in_use_ends_the_collector_with_a_hint() {
+    let held = std::net::TcpListener::bind("127.0.0.1:0").expect("bind");
+    let address = held.local_addr().expect("address").to_string();
+    for (listen, reports, hint) in
+        [(address.as_str(), "127.0.0.1:0", "--listen"), ("127.0.0.1:0", address.as_str(), "--report-listen")]
+    {
+        let output = std::process::Command::new(env!("CARGO_BIN_EXE_orrery-collector"))
+            .args(["--listen", listen, "--report-listen", reports])
+            .output()
+            .expect("run");
+        let words = String::from_utf8_lossy(&output.stderr);
+        assert_eq!(output.status.code(), Some(1), "{words}");
+        assert!(words.contains(&format!("hint: choose another port with {hint}")), "{words}");
+    }
 }
 
 #[tokio::test]
@@ -199,7 +257,7 @@ async fn a_stream_is_a_snapshot_and_then_deltas() {
     collector.stop().await;
 }
 
-fn edge_report(seq: u64, last: u8) -> wire::v1::Report {
+fn edge_report(seq: u64, last: u8) -> Report {
     let mut report = report("n1", seq, seq - 1);
     report.edges = vec![Edge { server: vec![10, 0, 1, last], incarnation: seq, ..report.edges[0].clone() }];
     report
@@ -234,7 +292,7 @@ async fn a_client_that_lags_gets_a_fresh_snapshot() {
     collector.stop().await;
 }
 
-fn report_of_other(seq: u64) -> wire::v1::Report {
+fn report_of_other(seq: u64) -> Report {
     let mut report = report("n2", seq, seq - 1);
     report.edges[0].server = vec![10, 2, (seq >> 8) as u8, seq as u8];
     report.edges[0].incarnation = seq;
