@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
 use lab::http1::Events;
-use lab::{AgentOptions, CollectorOptions, Lab, LabSpec, Offloads};
+use lab::{AgentOptions, Call, Collector, CollectorOptions, Family, Lab, LabSpec, Load, Offloads};
 
 /// The promise: half of all new edges are on the stream within this time.
 const MOST_MEDIAN: Duration = Duration::from_millis(150);
@@ -21,6 +21,13 @@ const MISSED_AFTER: Duration = Duration::from_secs(10);
 const SILENT_FOR: Duration = Duration::from_secs(60);
 /// Receivers kept open behind the newest one, so that no packet meets a closed port.
 const OPEN_RECEIVERS: usize = 8;
+
+/// Who calls whom meanwhile: clients and servers on both nodes that are measured, none of them a pod that is.
+const BACKGROUND: [(&str, &str); 3] = [("p1-1", "p2-1"), ("p2-1", "p3-0"), ("p3-1", "p1-1")];
+/// Where.
+const BACKGROUND_PORT: u16 = 9_000;
+/// Connections a second on each of these edges.
+const BACKGROUND_PER_SECOND: f64 = 4.0;
 
 /// Options of `cargo xtask bench`.
 #[derive(clap::Args)]
@@ -46,9 +53,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 fn latency(edges: u16) -> anyhow::Result<()> {
-    let lab = Lab::up(LabSpec::plain(1, Offloads::On))?;
+    let lab = Lab::up(LabSpec::plain(2, Offloads::On))?;
     let collector = lab.start_collector(&CollectorOptions::default())?;
     let agents = lab.start_agents(&AgentOptions::default())?;
+    background(&lab, &collector)?;
     let (client, server) = (lab.pod("p1-0")?, lab.pod("p2-0")?);
     let sender = client.netns().run(|| UdpSocket::bind((client.v4(), 0)))?.context("bind the sender")?;
 
@@ -58,6 +66,10 @@ fn latency(edges: u16) -> anyhow::Result<()> {
     first_event(&events)?;
 
     println!("latency: {edges} new edges, from {} to {}", client.v4(), server.v4());
+    println!(
+        "meanwhile: {BACKGROUND_PER_SECOND} TCP connections a second on each of {} edges between others",
+        BACKGROUND.len()
+    );
     let mut receivers = VecDeque::with_capacity(OPEN_RECEIVERS);
     let mut times = Vec::with_capacity(usize::from(edges));
     let mut missed = 0_u32;
@@ -78,6 +90,29 @@ fn latency(edges: u16) -> anyhow::Result<()> {
     drop(agents);
     times.sort_unstable();
     verdict(&times, missed)
+}
+
+/// Short connections between other pods of the same nodes, on edges that are known before anything is measured: a cluster
+/// is never silent, and each connection makes events of its own.
+fn background(lab: &Lab, collector: &Collector) -> anyhow::Result<()> {
+    for (client, server) in BACKGROUND {
+        let (client, server) = (lab.pod(client)?, lab.pod(server)?);
+        server.serve_tcp(BACKGROUND_PORT)?;
+        client.load(Load {
+            to: server.v4().to_string(),
+            port: BACKGROUND_PORT,
+            call: Call::Tcp { send: 200, receive: 2_000 },
+            per_second: BACKGROUND_PER_SECOND,
+            swing: 0.3,
+            family: Family::V4,
+        })?;
+    }
+    lab::wait_for("the background is on the graph", MISSED_AFTER, || {
+        let graph = collector.graph("pod").ok()?;
+        let known = graph["edges"].as_array()?.iter().filter(|edge| edge["port"] == BACKGROUND_PORT);
+        (known.count() == BACKGROUND.len()).then_some(())
+    })?;
+    Ok(())
 }
 
 /// Hands on each event of the stream with the time at which it was read.
