@@ -17,14 +17,12 @@ use crate::{
     hub::{Command, HubHandle, NamesUpdate},
     metrics::Metrics,
     names::{Inventory, file},
-    record::Recorder,
+    record::{MAX_LIST_BYTES, Recorder},
     time::Ns,
 };
 
 /// The file is looked at this often.
 const POLL: Duration = Duration::from_millis(500);
-/// The largest pod file read.
-const MAX_BYTES: u64 = 256 << 20;
 
 /// Why the file could not be read.
 #[derive(Debug, thiserror::Error)]
@@ -128,7 +126,7 @@ fn look(path: &Path, seen: Option<Option<Stamp>>) -> Look {
     if seen == Some(stamp) {
         return (stamp, None);
     }
-    if metadata.len() > MAX_BYTES {
+    if metadata.len() > MAX_LIST_BYTES as u64 {
         return (stamp, Some(Err(ReadError::TooLarge { name: name(), bytes: metadata.len() })));
     }
     let read = std::fs::read(path).map_err(|source| ReadError::Read { name: name(), source });

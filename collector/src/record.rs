@@ -25,8 +25,8 @@ const MAGIC: &[u8; 8] = b"ORRYREC1";
 const FRAME_HEAD_BYTES: usize = 13;
 /// Frames that wait for the disk.
 const QUEUE: usize = 256;
-/// The largest pod list in a recording.
-const MAX_LIST_BYTES: usize = 64 << 20;
+/// The largest pod list that is read, and so the largest in a recording.
+pub const MAX_LIST_BYTES: usize = 256 << 20;
 
 /// Why a recording cannot be written or read.
 #[derive(Debug, thiserror::Error)]

@@ -257,6 +257,36 @@ async fn a_stream_is_a_snapshot_and_then_deltas() {
     collector.stop().await;
 }
 
+/// Asking for the graph again and again makes no deltas: between any two, new edges aside, are 100 ms.
+#[tokio::test]
+async fn polling_leaves_the_deltas_spaced() {
+    let collector = Collector::start(&[]).await;
+    let mut agent = collector.agent().await;
+    agent.post(&codec::encode_report(&report("n1", 1, 0)).expect("encode")).await;
+    let first = report("n1", 1, 0).edges[0].first_seen_unix_ns;
+    let mut stream = collector.stream("pod", None).await;
+    for seq in 2..=60 {
+        let mut report = report("n1", seq, seq - 1);
+        report.edges[0].first_seen_unix_ns = first;
+        report.edges[0].forward =
+            Some(wire::v1::Counters { skbs: seq, segments: seq, l3_bytes: seq, payload_bytes: 0 });
+        agent.post(&codec::encode_report(&report).expect("encode")).await;
+        collector.graph("pod").await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    let mut times = Vec::new();
+    while times.len() < 6 {
+        let event = stream.event().await;
+        if event.name == "delta" {
+            times.push(event.data["time_ms"].as_i64().expect("time"));
+        }
+    }
+    // The first may have been the new edge's.
+    let gaps: Vec<i64> = times[1..].windows(2).map(|two| two[1] - two[0]).collect();
+    assert!(gaps.iter().all(|gap| *gap >= 95), "{gaps:?}");
+    collector.stop().await;
+}
+
 fn edge_report(seq: u64, last: u8) -> Report {
     let mut report = report("n1", seq, seq - 1);
     report.edges = vec![Edge { server: vec![10, 0, 1, last], incarnation: seq, ..report.edges[0].clone() }];

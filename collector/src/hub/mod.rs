@@ -16,7 +16,7 @@ use self::live::LiveView;
 use crate::{
     clock,
     graph::Identity,
-    merge::{Bounds, Change, Merge, Verdict},
+    merge::{Bounds, Merge, Verdict},
     metrics::Metrics,
     names::{Inventory, Names, Owner},
     project,
@@ -34,8 +34,8 @@ const TICK: Duration = Duration::from_millis(100);
 const NEW_EDGE_TICK: Duration = Duration::from_millis(10);
 /// What time alone changes is looked at this often.
 const REFRESH: Duration = Duration::from_millis(500);
-/// Every this many refreshes, gone pods that no edge remembers are forgotten: it looks at all edges.
-const GONE_PODS_EVERY: u32 = 60;
+/// Every this many refreshes, gone pods that no edge remembers and nodes that left are forgotten: it looks at all edges.
+const FORGET_EVERY: u32 = 60;
 /// A view without streams is kept for this long after it was last asked for.
 const VIEW_KEPT: Ns = 10 * SECOND;
 
@@ -257,10 +257,13 @@ impl Hub {
         self.flush_within(TICK);
     }
 
-    /// The live form of a view, made when it is first asked for and brought up to date.
+    /// The live form of a view, as of the last flush; made now when it is first asked for. Asking often flushes nothing.
     fn live(&mut self, view: View) -> &mut LiveView {
-        self.flush();
         let now = (self.clock)();
+        if !self.views.contains_key(&view) {
+            // It shows all that was reported, changes that wait for the flush among it.
+            self.merge.evaluate_changed(now);
+        }
         let live = self.views.entry(view).or_insert_with(|| {
             let revision = self.revisions.get(&view).copied().unwrap_or(0);
             LiveView::new(view, revision, &self.merge, &self.names, &self.names_row)
@@ -278,8 +281,9 @@ impl Hub {
         let now = (self.clock)();
         self.merge.refresh(now);
         self.refreshes = self.refreshes.wrapping_add(1);
-        if self.refreshes.is_multiple_of(GONE_PODS_EVERY) {
+        if self.refreshes.is_multiple_of(FORGET_EVERY) {
             self.forget_gone_pods();
+            self.forget_nodes(now);
         }
         let kept = |live: &LiveView| live.clients() > 0 || now.saturating_sub(live.used()) < VIEW_KEPT;
         for (view, live) in &self.views {
@@ -293,7 +297,7 @@ impl Hub {
             self.views.values_mut().for_each(|live| live.set_nodes(&rows));
         }
         self.count();
-        self.flush();
+        self.flush_within(TICK);
     }
 
     /// A gone pod is remembered as long as an edge by one of its addresses is.
@@ -312,6 +316,14 @@ impl Hub {
             }
         }
         self.names.retain_gone(&used);
+    }
+
+    /// Until the names were read, every node may be listed.
+    fn forget_nodes(&mut self, now: Ns) {
+        let unread = self.names_row.source != "none" && self.names_row.read_ms.is_none();
+        let names = &self.names;
+        let hosts = |name: &str| names.pods().any(|(_, pod)| pod.node.as_deref() == Some(name));
+        self.merge.forget_nodes(now, |name| unread || names.node(name).is_some() || hosts(name));
     }
 
     fn count(&self) {
@@ -336,12 +348,8 @@ impl Hub {
         self.flush_at = None;
         self.last_flush = clock::instant();
         let now = (self.clock)();
+        self.merge.evaluate_changed(now);
         let changes = self.merge.take_changes();
-        for (id, change) in &changes {
-            if *change != Change::Removed {
-                self.merge.evaluate(*id, now);
-            }
-        }
         for live in self.views.values_mut() {
             live.update(&changes, &self.merge, &self.names);
             live.step(&self.merge, &self.names, &self.names_row, &self.identity, now, &self.metrics);

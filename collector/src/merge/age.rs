@@ -2,8 +2,9 @@
 
 use super::{
     Change, FlowId, Merge,
-    flow::{Row, Source},
-    node::NodeId,
+    evaluate::Evaluation,
+    flow::{Flow, Row, Source},
+    node::{Node, NodeId},
 };
 use crate::{
     time::{MINUTE, Ns, SECOND},
@@ -12,6 +13,8 @@ use crate::{
 
 /// An ended epoch is folded this long after a newer one appeared.
 pub const EPOCH_FOLDS_AFTER: Ns = 10 * MINUTE;
+/// A node that nobody lists has left the cluster once it was silent for this long.
+const NODE_LEFT_AFTER: Ns = 60 * MINUTE;
 /// An edge is looked at again for this long after it was last reported.
 const ACTIVE_FOR: Ns = 20 * SECOND;
 
@@ -101,6 +104,63 @@ impl Merge {
         }
     }
 
+    /// Nodes that left the cluster: what they saw ends, and after the retention they are forgotten with all of it. `listed`
+    /// says whether a node is known to be there, however silent. Looks at all edges for each node that leaves, and no other.
+    pub fn forget_nodes(&mut self, now: Ns, listed: impl Fn(&str) -> bool) {
+        for id in 0..self.nodes.len() {
+            let node = &self.nodes[id];
+            let silent = now.saturating_sub(node.last_report);
+            if !self.by_name.contains_key(&node.name) || silent < NODE_LEFT_AFTER || listed(&node.name) {
+                continue;
+            }
+            if !node.left {
+                self.end_node(id as NodeId, now);
+            } else if silent >= NODE_LEFT_AFTER.saturating_add(self.bounds.retention) {
+                self.forget_node(id as NodeId);
+            }
+        }
+    }
+
+    fn end_node(&mut self, id: NodeId, now: Ns) {
+        self.nodes[id as usize].left = true;
+        let mut over = Vec::new();
+        for (flow_id, flow) in &mut self.flows {
+            let mut rows = flow.rows.iter_mut().filter(|row| row.source.node == id).peekable();
+            if rows.peek().is_some() {
+                over.push(*flow_id);
+            }
+            rows.for_each(|row| row.finished = true);
+        }
+        for flow_id in over {
+            self.settle_end(flow_id, now);
+            self.mark_change(flow_id, Change::Touched);
+        }
+    }
+
+    /// Its place goes to the next new node, so nothing may mention it any more.
+    fn forget_node(&mut self, id: NodeId) {
+        let mut touched = Vec::new();
+        for (flow_id, flow) in &mut self.flows {
+            let before = flow.rows.len();
+            flow.rows.retain(|row| row.source.node != id);
+            if flow.rows.len() < before {
+                self.rows -= before - flow.rows.len();
+                drop_tracks(flow, id);
+                touched.push((*flow_id, flow.rows.is_empty()));
+            }
+        }
+        for (flow_id, empty) in touched {
+            if empty {
+                self.remove(flow_id);
+            } else {
+                self.mark_change(flow_id, Change::Reshaped);
+            }
+        }
+        let name = std::mem::replace(&mut self.nodes[id as usize], Node::new("")).name;
+        self.by_name.remove(&name);
+        self.vacant.push(id);
+    }
+
     fn remove(&mut self, id: FlowId) {
         if let Some(flow) = self.flows.remove(&id) {
             self.by_key.remove(&flow.key);
@@ -109,6 +169,17 @@ impl Merge {
             self.mark_change(id, Change::Removed);
         }
     }
+}
+
+/// Lets go of what a node that is forgotten had sampled: the comparison of the sides starts anew.
+fn drop_tracks(flow: &mut Flow, node: NodeId) {
+    for side in [&mut flow.client, &mut flow.server] {
+        side.take_if(|track| track.source.node == node);
+    }
+    flow.from_first = Some(false);
+    flow.forward.restart();
+    flow.reverse.restart();
+    flow.evaluation = Evaluation::default();
 }
 
 /// Folds the rows that `into` names a sum for into that sum, which remembers the highest incarnation in it.

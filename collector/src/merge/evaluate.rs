@@ -54,6 +54,12 @@ impl Default for Evaluation {
 }
 
 impl Merge {
+    /// Evaluates every edge that changed.
+    pub fn evaluate_changed(&mut self, now: Ns) {
+        let changed: Vec<FlowId> = self.changes.keys().copied().collect();
+        changed.into_iter().for_each(|id| self.evaluate(id, now));
+    }
+
     /// Evaluates an edge at `now`.
     pub fn evaluate(&mut self, id: FlowId, now: Ns) {
         let Some(flow) = self.flows.get_mut(&id) else { return };

@@ -100,6 +100,7 @@ pub struct Merge {
     started: Ns,
     nodes: Vec<Node>,
     by_name: HashMap<Arc<str>, NodeId>,
+    vacant: Vec<NodeId>,
     flows: HashMap<FlowId, Flow>,
     by_key: HashMap<FlowKey, FlowId>,
     next_flow: FlowId,
@@ -119,6 +120,7 @@ impl Merge {
             started,
             nodes: Vec::new(),
             by_name: HashMap::new(),
+            vacant: Vec::new(),
             flows: HashMap::new(),
             by_key: HashMap::new(),
             next_flow: 1,
@@ -174,13 +176,16 @@ impl Merge {
         if let Some(id) = self.by_name.get(name) {
             return Some(*id);
         }
-        if self.nodes.len() >= self.bounds.nodes {
+        if self.by_name.len() >= self.bounds.nodes {
             return None;
         }
-        let id = NodeId::try_from(self.nodes.len()).ok()?;
         let node = Node::new(name);
+        let id = self.vacant.pop().map_or_else(|| NodeId::try_from(self.nodes.len()).ok(), Some)?;
         self.by_name.insert(Arc::clone(&node.name), id);
-        self.nodes.push(node);
+        match self.nodes.get_mut(id as usize) {
+            Some(place) => *place = node,
+            None => self.nodes.push(node),
+        }
         Some(id)
     }
 
@@ -344,9 +349,9 @@ impl Merge {
         self.flows.iter().map(|(id, flow)| (*id, flow))
     }
 
-    /// All nodes that ever reported.
+    /// All nodes that reported and are not forgotten.
     pub fn nodes(&self) -> impl Iterator<Item = &Node> {
-        self.nodes.iter()
+        self.nodes.iter().filter(|node| self.by_name.contains_key(&node.name))
     }
 
     /// A node.

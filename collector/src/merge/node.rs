@@ -95,6 +95,8 @@ pub struct Node {
     recent_losses: VecDeque<(Ns, i32, u64)>,
     /// The state that was last told.
     pub told: Option<NodeState>,
+    /// It was silent for so long that its edges were ended.
+    pub left: bool,
 }
 
 impl Node {
@@ -115,6 +117,7 @@ impl Node {
             refused_hooks: Vec::new(),
             recent_losses: VecDeque::new(),
             told: None,
+            left: false,
         }
     }
 
@@ -156,6 +159,7 @@ impl Node {
             self.recent_losses.pop_front();
         }
         self.last_report = self.last_report.max(now);
+        self.left = false;
         if newest && latest {
             self.tick_ms = report.next_tick_ms;
             self.clock = report.clock.map(|clock| (clock.offset_ns, time::from_wire(clock.error_ns))).or(self.clock);

@@ -319,6 +319,38 @@ fn a_silent_node_is_late_then_lost_and_removes_nothing() {
 }
 
 #[test]
+fn a_node_that_left_is_forgotten_with_its_edges_and_its_place_is_free() {
+    let mut merge = Merge::new(Bounds { nodes: 2, ..Bounds::default() }, START);
+    let far = |port| Edge { server_port: port, ..edge(Side::Server, 5, START, START) };
+    merge.accept(&report("n1", 1, START, vec![edge(Side::Client, 5, START, START)]), START);
+    merge.accept(&report("n2", 1, START, vec![far(80), far(81)]), START);
+    let live = |merge: &mut Merge, seq, now| {
+        merge.accept(&report("n1", seq, now, vec![edge(Side::Client, 5 * seq, START, now)]), now);
+        merge.refresh(now);
+    };
+    let nodes = |merge: &Merge| merge.nodes().map(|node| node.name.to_string()).collect::<Vec<_>>();
+    let now = START + 61 * MINUTE;
+    live(&mut merge, 2, now);
+    merge.forget_nodes(now, |name| name == "n2");
+    assert!(merge.flows().all(|(_, flow)| flow.ended.is_none()), "silent, but listed");
+    merge.forget_nodes(now, |_| false);
+    assert_eq!(merge.flows().filter(|(_, flow)| flow.ended.is_some()).count(), 1, "its own edge; the other has n1");
+    let now = START + 72 * MINUTE;
+    live(&mut merge, 3, now);
+    assert_eq!((merge.flows().count(), nodes(&merge).len()), (1, 2));
+    merge.forget_nodes(now, |_| false);
+    assert_eq!((merge.row_count(), nodes(&merge)), (1, vec!["n1".to_owned()]));
+    let (id, flow) = merge.flows().next().expect("n1's edge");
+    assert!(flow.server.is_none() && flow.side_sum(Side::Client).is_some_and(|totals| totals.forward.skbs == 15));
+    // Another node takes the place and is not taken for it.
+    assert!(matches!(merge.accept(&report("n3", 1, now, vec![far(80)]), now), Verdict::Accepted { .. }));
+    assert_eq!(merge.accept(&report("n4", 1, now, vec![]), now), Verdict::TooManyNodes);
+    assert_eq!(nodes(&merge), ["n1", "n3"]);
+    merge.evaluate(id, now);
+    assert_eq!(merge.flow(id).map(|flow| flow.rows.len()), Some(2));
+}
+
+#[test]
 fn lost_telemetry_shows_for_a_minute() {
     let mut merge = Merge::new(Bounds::default(), START);
     let losses = vec![Loss { cause: LossCause::RingFull as i32, count: 17 }];

@@ -141,6 +141,7 @@ impl Projection {
             .filter(|old| !rows.iter().any(|row| row.name == old.name))
             .map(|old| Arc::clone(&old.name))
             .collect();
+        let left = !gone.is_empty();
         for name in gone {
             self.graph.nodes.remove(&name);
         }
@@ -148,8 +149,8 @@ impl Projection {
         for row in rows {
             self.graph.nodes.upsert(row.clone());
         }
-        // In the view by node a node that begins to report is a vertex, too.
-        self.vertices_dirty |= self.view == View::Node && self.graph.nodes.len() != before;
+        // In the view by node a node that begins to report is a vertex, too, until it is forgotten.
+        self.vertices_dirty |= self.view == View::Node && (left || self.graph.nodes.len() != before);
     }
 
     /// The whole graph as of the last step.
