@@ -4,6 +4,7 @@ use std::{net::IpAddr, path::PathBuf, time::Duration};
 
 use clap::Parser;
 use globset::{Glob, GlobSet, GlobSetBuilder};
+use tracing_subscriber::{EnvFilter, filter::ParseError};
 
 /// Watches what the pods of this node say to each other and tells the collector.
 #[derive(Debug, Clone, Parser)]
@@ -38,9 +39,9 @@ pub struct Args {
     #[arg(long, env = "ORRERY_RETIRE_AFTER", value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration)]
     pub retire_after: Duration,
 
-    /// Log filter, such as `info` or `agent=debug`.
-    #[arg(long, env = "ORRERY_LOG", value_name = "FILTER", default_value = "info")]
-    pub log: String,
+    /// What is logged: error, warn, info, debug or trace, or a filter such as `info,agent=debug`.
+    #[arg(long, env = "ORRERY_LOG_LEVEL", value_name = "FILTER", default_value = "info")]
+    pub log_level: String,
 
     /// Shifts this agent's wall clock, to try what a wrong one does: `500ms` or `-500ms`.
     #[arg(long, hide = true, allow_hyphen_values = true, value_name = "DURATION", default_value = "0s")]
@@ -66,7 +67,7 @@ pub enum Collector {
 }
 
 /// What the command line means.
-#[derive(Debug, Clone)]
+#[derive(Debug)]
 pub struct Config {
     /// Name of this node.
     pub node: String,
@@ -85,7 +86,7 @@ pub struct Config {
     /// When a silent edge retires.
     pub retire_after: Duration,
     /// Log filter.
-    pub log: String,
+    pub log_level: EnvFilter,
     /// Nanoseconds added to the wall clock.
     pub clock_skew_ns: i64,
     /// Programs from a file.
@@ -112,6 +113,15 @@ pub enum ConfigError {
         /// Why.
         #[source]
         source: globset::Error,
+    },
+    /// A log filter that is none.
+    #[error("--log-level is no filter: {given}; hint: error, warn, info, debug or trace")]
+    LogLevel {
+        /// What was typed.
+        given: String,
+        /// Why.
+        #[source]
+        source: ParseError,
     },
     /// A number out of range.
     #[error("{option} out of range: {given}; hint: {hint}")]
@@ -161,7 +171,10 @@ impl TryFrom<Args> for Config {
             max_edges: args.max_edges,
             max_flows: args.max_flows,
             retire_after: args.retire_after,
-            log: args.log,
+            log_level: args
+                .log_level
+                .parse()
+                .map_err(|source| ConfigError::LogLevel { given: args.log_level.clone(), source })?,
             clock_skew_ns: skew(&args.clock_skew)?,
             ebpf_object: args.ebpf_object,
         })
@@ -237,6 +250,8 @@ mod tests {
         assert!(parse(&[]).is_err_and(|error| error.contains("--node NAME")));
         assert!(parse(&["--node", "n", "--max-edges", "0"]).is_err());
         assert!(parse(&["--node", "n", "--devices", "a["]).is_err());
+        assert!(parse(&["--node", "n", "--retire-after", "1s"]).is_err());
+        assert!(parse(&["--node", "n", "--log-level", "lo=ud=er"]).is_err_and(|error| error.contains("hint: ")));
         let config = parse(&["--node", "n", "--clock-skew", "-500ms", "--devices", "lxc*,eth7"]).expect("valid");
         assert_eq!(config.clock_skew_ns, -500_000_000);
         assert_eq!(config.named_devices, ["eth7"]);

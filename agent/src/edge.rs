@@ -121,7 +121,7 @@ pub struct Edge {
     pub forward: Counters,
     /// Server to client.
     pub reverse: Counters,
-    /// Connection attempts, completed handshakes, connections that the client finished, RSTs, ICMP errors.
+    /// TCP connection attempts.
     pub opened: u64,
     /// Completed handshakes.
     pub established: u64,

@@ -5,7 +5,6 @@ use std::{io::IsTerminal as _, process::ExitCode};
 use agent::config::{Args, Config};
 use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing_subscriber::EnvFilter;
 
 /// `EX_USAGE` of sysexits.h.
 const BAD_USAGE: u8 = 64;
@@ -18,7 +17,7 @@ fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(BAD_USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    let config = match Config::try_from(args) {
+    let mut config = match Config::try_from(args) {
         Ok(config) => config,
         Err(error) => {
             eprintln!("orrery-agent: {:#}", anyhow::Error::from(error));
@@ -26,7 +25,7 @@ fn main() -> ExitCode {
         }
     };
     let logs = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(&config.log))
+        .with_env_filter(std::mem::take(&mut config.log_level))
         .with_writer(std::io::stderr)
         .with_ansi(std::io::stderr().is_terminal());
     if std::io::stderr().is_terminal() {
