@@ -1,8 +1,8 @@
 //! Builds the BPF object with `aya-build`, by the first toolchain that can:
 //! `$EBPF_TOOLCHAIN`, else `nightly` with rust-src, else the linked toolchain `ebpf` (`cargo xtask setup`).
 //!
-//! With none of them, or with `AYA_BUILD_SKIP=1`, an empty object is embedded, so that the workspace checks on plain
-//! stable; the agent then says so when it starts.
+//! With none of them, without bpf-linker, or with `AYA_BUILD_SKIP=1`, an empty object is embedded, so that the workspace
+//! checks on plain stable; the agent then says so when it starts.
 
 use std::{
     env, fs,
@@ -32,6 +32,9 @@ fn main() -> Result<()> {
     let out = PathBuf::from(env::var_os("OUT_DIR").context("cargo sets OUT_DIR")?);
     if env::var_os("AYA_BUILD_SKIP").is_some_and(|value| value == "1") {
         return embed_nothing(&out, "AYA_BUILD_SKIP=1");
+    }
+    if !on_path("bpf-linker") {
+        return embed_nothing(&out, "no bpf-linker on PATH; hint: cargo xtask setup");
     }
     let wanted = env::var("EBPF_TOOLCHAIN").ok();
     let candidates = wanted.as_deref().map_or(vec!["nightly", "ebpf"], |toolchain| vec![toolchain]);
@@ -66,6 +69,10 @@ fn main() -> Result<()> {
 fn embed_nothing(out: &Path, why: &str) -> Result<()> {
     println!("cargo:warning=the agent embeds no eBPF programs: {why}");
     fs::write(out.join(OBJECT), []).context("write the empty object")
+}
+
+fn on_path(program: &str) -> bool {
+    env::var_os("PATH").is_some_and(|path| env::split_paths(&path).any(|folder| folder.join(program).is_file()))
 }
 
 fn core_of(toolchain: &str) -> Option<Core> {
