@@ -22,6 +22,8 @@ use crate::{
 const ACCOUNT_EVERY: Duration = Duration::from_secs(1);
 /// A device must be still for this long around a read of its counters.
 const STILL_FOR: Duration = Duration::from_millis(2);
+/// The longest reason told for a device that could not be attached to.
+const MAX_REASON_BYTES: usize = wire::codec::MAX_TEXT_BYTES / 2;
 /// Events taken from the ring in one go.
 const EVENTS_AT_ONCE: usize = 16_384;
 
@@ -150,10 +152,12 @@ impl Node {
                 self.devices.add(link, now_unix_ns, None);
             }
             Err(error) => {
-                let why = format!("{:#}", anyhow::Error::from(error));
+                let mut why = format!("{:#}", anyhow::Error::from(error));
+                // The collector refuses longer texts, and the whole report with them.
+                why.truncate(why.floor_char_boundary(MAX_REASON_BYTES));
                 warn!(device = %link.name, error = why, "device not watched");
                 self.refused_hooks.push(format!("tcx on {}: {why}", link.name));
-                self.refused_hooks.truncate(64);
+                self.refused_hooks.truncate(wire::codec::MAX_REFUSED_HOOKS);
                 self.devices.add(link, now_unix_ns, Some(why));
             }
         }

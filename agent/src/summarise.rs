@@ -142,13 +142,13 @@ impl Table {
             if !self.flows.contains_key(key)
                 && let Some(orientation) = known_orientation(key, totals.tcp_state)
             {
-                self.enter(key, orientation, moment, &device, &mut folded);
+                self.enter(key, orientation, FlowTotals::default(), moment, &device, &mut folded);
             }
         }
         for (key, totals) in readings {
             if !self.flows.contains_key(key) {
                 let orientation = self.orientation_of_new(key, device(key.ifindex));
-                self.enter(key, orientation, moment, &device, &mut folded);
+                self.enter(key, orientation, FlowTotals::default(), moment, &device, &mut folded);
             }
             self.read(key, totals, moment, &device, &mut folded);
             let idle_ns = moment.now_ns.saturating_sub(totals.last_ns);
@@ -191,10 +191,8 @@ impl Table {
         if let Some(totals) = last {
             self.read(key, totals, moment, &device, &mut folded);
         }
-        if let Some(Flow { target: Target::Edge(id), .. }) = self.flows.remove(key)
-            && let Some(edge) = self.edges.get_mut(&id)
-        {
-            edge.flows = edge.flows.saturating_sub(1);
+        if let Some(flow) = self.flows.remove(key) {
+            self.leave(flow.target);
         }
         folded
     }
@@ -255,10 +253,12 @@ impl Table {
         known.into_iter().find(told).unwrap_or_else(|| guessed_orientation(key))
     }
 
+    /// Gives a flow its edge; `counted` of it is in an edge already.
     fn enter(
         &mut self,
         key: &FlowKey,
         orientation: Orientation,
+        counted: FlowTotals,
         moment: Moment,
         device: &impl Fn(u32) -> u64,
         folded: &mut Folded,
@@ -277,7 +277,6 @@ impl Table {
             }
             Target::Other => self.refused += 1,
         }
-        let counted = FlowTotals::default();
         self.flows.insert(*key, Flow { counted, target, orientation });
     }
 
@@ -300,42 +299,26 @@ impl Table {
         if let Some(known) = known_orientation(key, totals.tcp_state)
             && known.forward != flow.orientation.forward
         {
-            if let Target::Edge(id) = flow.target
-                && let Some(edge) = self.edges.get_mut(&id)
-            {
-                edge.flows = edge.flows.saturating_sub(1);
-            }
-            self.enter(key, known, moment, device, folded);
-            if let Some(flow) = self.flows.get_mut(key) {
-                flow.counted = *totals;
-            }
+            let left = flow.target;
+            self.leave(left);
+            self.enter(key, known, *totals, moment, device, folded);
         }
-        let Some(flow) = self.flows.get(key).copied() else { return };
-        let target = match flow.target {
-            // The edge retired while its flow slept on: it starts again.
-            Target::Edge(id) if !self.edges.contains_key(&id) => {
-                let target = self.target(key, flow.orientation, totals.last_ns, moment, device, folded);
-                if let Target::Edge(id) = target
-                    && let Some(edge) = self.edges.get_mut(&id)
-                {
-                    edge.flows += 1;
-                }
-                target
-            }
-            target => target,
-        };
+        let Some(Flow { target, orientation, .. }) = self.flows.get(key).copied() else { return };
         if let Target::Edge(id) = target
             && let Some(edge) = self.edges.get_mut(&id)
         {
-            let first = moment.clock.unix_ns(delta.first_ns);
-            if edge.first_seen_unix_ns == 0 || first < edge.first_seen_unix_ns {
-                edge.first_seen_unix_ns = first;
-            }
+            edge.first_seen_unix_ns = edge.first_seen_unix_ns.min(moment.clock.unix_ns(delta.first_ns));
         }
-        if let Some(flow) = self.flows.get_mut(key) {
-            flow.target = target;
+        self.add(target, orientation.forward, &delta, moment, folded);
+    }
+
+    /// A flow adds to its edge no more. An edge that flows add to does not retire, so it is there.
+    fn leave(&mut self, target: Target) {
+        if let Target::Edge(id) = target
+            && let Some(edge) = self.edges.get_mut(&id)
+        {
+            edge.flows = edge.flows.saturating_sub(1);
         }
-        self.add(target, flow.orientation.forward, &delta, moment, folded);
     }
 
     fn add(&mut self, target: Target, forward: bool, delta: &FlowTotals, moment: Moment, folded: &mut Folded) {
