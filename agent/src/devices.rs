@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use agent_ebpf::abi::{DirectionTotals, LinkType};
 use globset::GlobSet;
-use wire::v1::{Device as WireDevice, DeviceCounters, Tier};
+use wire::v1::{Device as WireDevice, DeviceCounters, Point, Tier};
 
 /// What the kernel counted on a device, one way, in whole buffers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -249,6 +249,8 @@ impl Device {
             covered_since_unix_ns: self.covered_since_unix_ns,
             gone: self.gone_ns.is_some(),
             unsettled,
+            point: Point::Pod.into(),
+            ..WireDevice::default()
         }
     }
 }

@@ -6,7 +6,7 @@ use agent_ebpf::{
     abi::{Direction, EVENT_ICMP_ERROR, Event, FlowKey, FlowTotals, tcp_state},
     parse::protocol,
 };
-use wire::v1::{Counters, Edge as WireEdge, Side};
+use wire::v1::{Counters, Edge as WireEdge, Point, Side};
 
 /// The lowest port that Linux gives to clients by itself (`net.ipv4.ip_local_port_range`).
 pub const FIRST_EPHEMERAL_PORT: u16 = 32_768;
@@ -202,6 +202,8 @@ impl Edge {
             first_seen_unix_ns: self.first_seen_unix_ns,
             forward_last_unix_ns: self.forward_last_unix_ns,
             reverse_last_unix_ns: self.reverse_last_unix_ns,
+            point: Point::Pod.into(),
+            ..WireEdge::default()
         }
     }
 }

@@ -52,6 +52,7 @@ impl Node {
             other: Some(self.table.other()),
             refused_hooks: self.refused_hooks.clone(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            ..Report::default()
         };
         match wire::codec::encode_report(&report) {
             Ok(body) => {

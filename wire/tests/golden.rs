@@ -42,6 +42,7 @@ fn sample() -> Report {
         first_seen_unix_ns: 1_795_233_000_000_000_000,
         forward_last_unix_ns: 1_795_233_001_000_000_000,
         reverse_last_unix_ns: 1_795_233_001_500_000_000,
+        ..Edge::default()
     };
     let v6 = Edge {
         client: [0xfd; 16].to_vec(),
@@ -77,11 +78,13 @@ fn sample() -> Report {
             covered_since_unix_ns: 1_795_233_000_100_000_000,
             gone: false,
             unsettled: false,
+            ..Device::default()
         }],
         losses: vec![Loss { cause: LossCause::RingFull.into(), count: 17 }],
         other: counters(5),
         refused_hooks: vec!["tcx on veth9: EBUSY".to_owned()],
         agent_version: "0.1.0".to_owned(),
+        ..Report::default()
     }
 }
 
