@@ -141,7 +141,7 @@ impl TryFrom<Args> for Config {
     fn try_from(args: Args) -> Result<Self, ConfigError> {
         let node = args.node.filter(|node| (1..=wire::codec::MAX_NODE_NAME_BYTES).contains(&node.len()));
         let (devices, named_devices) = device_globs(&args.devices)?;
-        if !(1..=wire::codec::MAX_EDGES).contains(&args.max_edges) {
+        if !(1..=wire::limits::MAX_EDGES).contains(&args.max_edges) {
             return Err(ConfigError::Range {
                 option: "--max-edges",
                 given: args.max_edges.to_string(),

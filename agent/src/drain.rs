@@ -23,7 +23,7 @@ const ACCOUNT_EVERY: Duration = Duration::from_secs(1);
 /// A device must be still for this long around a read of its counters.
 const STILL_FOR: Duration = Duration::from_millis(2);
 /// The longest reason told for a device that could not be attached to.
-const MAX_REASON_BYTES: usize = wire::codec::MAX_TEXT_BYTES / 2;
+const MAX_REASON_BYTES: usize = wire::limits::MAX_TEXT_BYTES / 2;
 /// Events taken from the ring in one go.
 const EVENTS_AT_ONCE: usize = 16_384;
 
@@ -157,7 +157,7 @@ impl Node {
                 why.truncate(why.floor_char_boundary(MAX_REASON_BYTES));
                 warn!(device = %link.name, error = why, "device not watched");
                 self.refused_hooks.push(format!("tcx on {}: {why}", link.name));
-                self.refused_hooks.truncate(wire::codec::MAX_REFUSED_HOOKS);
+                self.refused_hooks.truncate(wire::limits::MAX_REFUSED_HOOKS);
                 self.devices.add(link, now_unix_ns, Some(why));
             }
         }

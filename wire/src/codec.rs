@@ -2,10 +2,10 @@
 
 use std::io::Read as _;
 
-use prost::{Message as _, encoding};
+use prost::Message as _;
 
 use crate::{
-    VERSION,
+    VERSION, limits,
     v1::{Ack, Report},
 };
 
@@ -17,22 +17,6 @@ pub const MAX_DECODED_BYTES: usize = 32 << 20;
 
 /// The longest node name, in bytes (RFC 1123 subdomain, as Kubernetes has it).
 pub const MAX_NODE_NAME_BYTES: usize = 253;
-
-/// Edges in one report at the most: the agent's whole table.
-pub const MAX_EDGES: usize = 65_536;
-
-/// Devices in one report at the most: four times what an agent watches, so that those it could not attach to and those
-/// that are just gone find room.
-pub const MAX_DEVICES: usize = 16_384;
-
-/// Causes of loss in one report at the most: later versions may know more of them.
-pub const MAX_LOSSES: usize = 64;
-
-/// Refused hooks in one report at the most.
-pub const MAX_REFUSED_HOOKS: usize = 64;
-
-/// The longest text in a report, in bytes.
-pub const MAX_TEXT_BYTES: usize = 1_024;
 
 /// The largest window a frame may ask the decoder to keep, as a power of two: that of [`MAX_DECODED_BYTES`].
 const MAX_WINDOW_LOG: u32 = 25;
@@ -110,7 +94,7 @@ pub fn decode_report(body: &[u8]) -> Result<Report, DecodeError> {
     if decoded.len() > MAX_DECODED_BYTES {
         return Err(DecodeError::DecodedTooLarge);
     }
-    check_lengths(&decoded)?;
+    limits::check_lengths(&decoded)?;
     let report = Report::decode(decoded.as_slice())?;
     check(&report)?;
     Ok(report)
@@ -130,27 +114,6 @@ pub fn decode_ack(body: &[u8]) -> Result<Ack, DecodeError> {
     Ok(Ack::decode(body)?)
 }
 
-/// Counts the parts before any of them is made: two bytes on the wire are a whole edge in memory.
-fn check_lengths(mut decoded: &[u8]) -> Result<(), DecodeError> {
-    let (mut edges, mut devices, mut losses, mut hooks) = (0, 0, 0, 0);
-    while !decoded.is_empty() {
-        let (tag, wire_type) = encoding::decode_key(&mut decoded)?;
-        encoding::skip_field(wire_type, tag, &mut decoded, encoding::DecodeContext::default())?;
-        let (count, limit, reason) = match tag {
-            13 => (&mut edges, MAX_EDGES, "more than 65,536 edges"),
-            14 => (&mut devices, MAX_DEVICES, "more than 16,384 devices"),
-            15 => (&mut losses, MAX_LOSSES, "more than 64 causes of loss"),
-            17 => (&mut hooks, MAX_REFUSED_HOOKS, "more than 64 refused hooks"),
-            _ => continue,
-        };
-        *count += 1;
-        if *count > limit {
-            return Err(DecodeError::Invalid { reason });
-        }
-    }
-    Ok(())
-}
-
 fn check(report: &Report) -> Result<(), DecodeError> {
     let invalid = |reason| Err(DecodeError::Invalid { reason });
     if report.version == 0 || report.version > VERSION {
@@ -165,11 +128,7 @@ fn check(report: &Report) -> Result<(), DecodeError> {
     if report.acked_seq >= report.seq {
         return invalid("mark is not below the sequence number");
     }
-    let device_texts = report.devices.iter().flat_map(|device| [&device.name, &device.blind_spot]);
-    let mut texts = report.refused_hooks.iter().chain([&report.agent_version]).chain(device_texts);
-    if texts.any(|text| text.len() > MAX_TEXT_BYTES) {
-        return invalid("a text is over 1,024 bytes");
-    }
+    limits::check_texts(report)?;
     for edge in &report.edges {
         if !matches!(edge.client.len(), 4 | 16) || edge.client.len() != edge.server.len() {
             return invalid("address is not 4 or 16 bytes, or the two ends differ in family");
@@ -183,6 +142,7 @@ fn check(report: &Report) -> Result<(), DecodeError> {
         if edge.incarnation == 0 || edge.incarnation > report.seq {
             return invalid("incarnation is 0 or ahead of the sequence number");
         }
+        limits::check_facts(edge)?;
     }
     Ok(())
 }

@@ -6,6 +6,7 @@
 
 pub mod codec;
 mod edge;
+pub mod limits;
 
 /// The messages, generated from `proto/orrery/v1/report.proto`.
 #[expect(missing_docs, reason = "the comments of the .proto file become the docs")]

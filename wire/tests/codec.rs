@@ -3,10 +3,8 @@
 use proptest::prelude::{any, prop, proptest};
 use prost::Message as _;
 use wire::{
-    codec::{
-        DecodeError, MAX_BODY_BYTES, MAX_DECODED_BYTES, MAX_DEVICES, decode_ack, decode_report, encode_ack,
-        encode_report,
-    },
+    codec::{DecodeError, MAX_BODY_BYTES, MAX_DECODED_BYTES, decode_ack, decode_report, encode_ack, encode_report},
+    limits::MAX_DEVICES,
     v1::{Ack, Device, Edge, Loss, Report, Side},
 };
 

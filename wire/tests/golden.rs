@@ -4,8 +4,62 @@ use std::{fs, path::Path};
 
 use wire::{
     codec::{decode_report, encode_report},
-    v1::{ClockOffset, Counters, Device, DeviceCounters, Edge, Loss, LossCause, Report, Side, Tier},
+    v1::{
+        ClockOffset, Counters, Device, DeviceCounters, Dns, DnsQuestion, Drop, Edge, Histogram, Hook, Loss, LossCause,
+        Owner, Point, RcodeCount, Report, ResolvedName, Side, Sockets, Tier,
+    },
 };
+
+/// An edge to a name server with all that can be known of one.
+fn with_facts(edge: &Edge) -> Edge {
+    let drop = Drop { reason: "netfilter_drop".to_owned(), by: "stack".to_owned(), forward: true, segments: 6 };
+    Edge {
+        server_port: 53,
+        protocol: 17,
+        point: Point::Cgroup.into(),
+        path_changed: true,
+        cgroup: 7_123,
+        sockets: Some(Sockets {
+            attempts: 9,
+            established: 4,
+            refused: 2,
+            timed_out: 1,
+            unreachable: 1,
+            failed_otherwise: 1,
+            retransmitted: 17,
+            rtt: Some(Histogram { buckets: vec![0, 0, 1, 4, 2], sum_us: 96 }),
+            aborted: 1,
+        }),
+        owners: vec![Owner {
+            process: "coredns".to_owned(),
+            cgroup: 7_123,
+            container: "9f".repeat(32),
+            pod_uid: "0d6c7e0e-6d0f-4c37-9a0b-2f3a1c5d7e11".to_owned(),
+        }],
+        drops: vec![drop],
+        dns: Some(Dns {
+            queries: 12,
+            answers: 10,
+            timeouts: 2,
+            rcodes: vec![RcodeCount { rcode: 0, count: 9 }, RcodeCount { rcode: 3, count: 1 }],
+            latency: Some(Histogram { buckets: vec![0, 3, 7], sum_us: 41 }),
+            questions: vec![DnsQuestion {
+                name: "cart.shop.svc.cluster.local".to_owned(),
+                r#type: 28,
+                queries: 3,
+                failures: 1,
+                last_rcode: 65_535,
+                last_unix_ns: 1_795_233_001_250_000_000,
+            }],
+            unparsed: 1,
+        }),
+        ..edge.clone()
+    }
+}
+
+fn underlay(edge: &Edge) -> Edge {
+    Edge { server_port: 8_472, protocol: 17, tunnel: "vxlan".to_owned(), point: Point::Uplink.into(), ..edge.clone() }
+}
 
 fn sample() -> Report {
     let counters = |n| Some(Counters { skbs: n, segments: n + 1, l3_bytes: n * 100, payload_bytes: n * 72 });
@@ -66,7 +120,7 @@ fn sample() -> Report {
         complete: true,
         next_tick_ms: 200,
         clock: Some(ClockOffset { offset_ns: -3_500_000, error_ns: 400_000 }),
-        edges: vec![edge, v6],
+        edges: vec![underlay(&edge), with_facts(&edge), edge, v6],
         devices: vec![Device {
             name: "veth1".to_owned(),
             ifindex: 12,
@@ -78,13 +132,27 @@ fn sample() -> Report {
             covered_since_unix_ns: 1_795_233_000_100_000_000,
             gone: false,
             unsettled: false,
-            ..Device::default()
+            point: Point::Tunnel.into(),
+            tunnel: "vxlan".to_owned(),
+            reattached: 2,
         }],
         losses: vec![Loss { cause: LossCause::RingFull.into(), count: 17 }],
         other: counters(5),
         refused_hooks: vec!["tcx on veth9: EBUSY".to_owned()],
         agent_version: "0.1.0".to_owned(),
-        ..Report::default()
+        hooks: vec![Hook {
+            fact: "retransmit".to_owned(),
+            form: "tracepoint".to_owned(),
+            refused: "tp_btf: EPERM".to_owned(),
+        }],
+        drops: vec![Drop { reason: "no_socket".to_owned(), by: "tc".to_owned(), forward: false, segments: 3 }],
+        names: vec![ResolvedName {
+            client: vec![10, 1, 0, 2],
+            address: vec![192, 0, 2, 10],
+            name: "api.example.com".to_owned(),
+            ttl_s: 300,
+            unix_ns: 1_795_233_001_250_000_000,
+        }],
     }
 }
 
