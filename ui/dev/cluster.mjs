@@ -23,9 +23,13 @@ function node(name, now, changes = {}) {
     agent_version: '0.1.0',
     epoch_ms: now - 600_000,
     tier: 'tcx',
+    tiers: [{ tier: 'tcx', devices: 8 }],
+    reattached: 0,
     devices: 8,
     blind_spots: [],
     refused_hooks: [],
+    hooks: [],
+    drops: [],
     seen_skbs: 1_204_551,
     unseen_skbs: 0,
     unaccounted_skbs: 0,
@@ -48,6 +52,7 @@ function pod(namespace, workload, kind, suffix, on, now, changes = {}) {
     workload_kind: kind,
     node: on,
     addresses: [`10.1.${address >> 8}.${address & 255}`],
+    dns_names: [],
     phase: 'running',
     ready: true,
     host_network: false,
@@ -64,6 +69,8 @@ function edge(client, server, port, protocol, rate, now, changes = {}) {
   const side = (nodes, forward, reverse) => ({
     nodes,
     stale: false,
+    points: ['pod'],
+    path_changed: false,
     forward: amount(forward, 180),
     reverse: amount(reverse, 640),
     opened: protocol === 'tcp' ? Math.round(sent / 9) : 0,
@@ -71,6 +78,8 @@ function edge(client, server, port, protocol, rate, now, changes = {}) {
     closed: protocol === 'tcp' ? Math.round(sent / 9) : 0,
     resets: 0,
     icmp_errors: 0,
+    sockets: null,
+    owners: [],
   });
   return {
     id: `${client.id}>${server.id}:${port}/${protocol}`,
@@ -78,6 +87,7 @@ function edge(client, server, port, protocol, rate, now, changes = {}) {
     server: server.id,
     port,
     protocol,
+    tunnel: null,
     guessed: changes.guessed ?? false,
     own: changes.own ?? false,
     state: changes.state ?? 'live',
@@ -109,6 +119,8 @@ function edge(client, server, port, protocol, rate, now, changes = {}) {
           forward_ratio: null,
           reverse_ratio: null,
         },
+    drops: [],
+    dns: null,
   };
 }
 
@@ -121,6 +133,7 @@ const external = (name) => ({
   workload_kind: null,
   node: null,
   addresses: [name],
+  dns_names: [],
   phase: 'unknown',
   ready: true,
   host_network: false,

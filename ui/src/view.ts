@@ -5,13 +5,32 @@
  * are upgraded at different times; a missing or mistyped field is refused with its path.
  */
 
-/** Thrown when a frame is not what the contract says. */
-export class DecodeError extends Error {
-  constructor(path: string, expected: string) {
-    super(`decode ${path}: expected ${expected}`);
-    this.name = 'DecodeError';
-  }
-}
+import {
+  type Fields,
+  fields,
+  flag,
+  list,
+  maybeNumber,
+  maybeText,
+  number,
+  string,
+  text,
+  word,
+} from './decode';
+import {
+  type Dns,
+  type Drop,
+  dns,
+  drop,
+  type Hook,
+  hook,
+  type Owner,
+  owner,
+  type Sockets,
+  sockets,
+  type TierCount,
+  tierCount,
+} from './facts';
 
 /** Freshness of the source of names. */
 export interface Names {
@@ -35,9 +54,15 @@ export interface NodeView {
   readonly clockErrorMs: number | null;
   readonly agentVersion: string | null;
   readonly tier: string | null;
+  readonly tiers: readonly TierCount[];
   readonly devices: number;
+  /** How often our programs were removed by somebody else and attached again. */
+  readonly reattached: number;
   readonly blindSpots: readonly { readonly device: string; readonly reason: string }[];
   readonly refusedHooks: readonly string[];
+  readonly hooks: readonly Hook[];
+  /** Drops that belong to no edge. */
+  readonly drops: readonly Drop[];
   readonly seenSkbs: number;
   readonly unseenSkbs: number;
   readonly unaccountedSkbs: number;
@@ -60,6 +85,8 @@ export interface Vertex {
   readonly workloadKind: string | null;
   readonly node: string | null;
   readonly addresses: readonly string[];
+  /** Names that DNS answers gave to its address, newest first. */
+  readonly dnsNames: readonly string[];
   readonly phase: Phase;
   readonly ready: boolean;
   readonly hostNetwork: boolean;
@@ -78,6 +105,10 @@ export interface Amount {
 export interface Side {
   readonly nodes: readonly string[];
   readonly stale: boolean;
+  /** Classes of hooks its packets were counted at. */
+  readonly points: readonly string[];
+  /** The packets took another way past the hooks in mid-life. */
+  readonly pathChanged: boolean;
   readonly forward: Amount;
   readonly reverse: Amount;
   readonly opened: number;
@@ -85,6 +116,9 @@ export interface Side {
   readonly closed: number;
   readonly resets: number;
   readonly icmpErrors: number;
+  /** What its sockets told; null where no hook told anything. */
+  readonly sockets: Sockets | null;
+  readonly owners: readonly Owner[];
 }
 
 /** Per-second rates of an edge; forward is client to server. */
@@ -113,6 +147,8 @@ export interface Edge {
   readonly server: string;
   readonly port: number;
   readonly protocol: string;
+  /** Kind of tunnel, for traffic between nodes that carries other traffic. */
+  readonly tunnel: string | null;
   readonly guessed: boolean;
   readonly own: boolean;
   readonly state: string;
@@ -122,6 +158,8 @@ export interface Edge {
   readonly serverSide: Side | null;
   readonly rate: Rate;
   readonly loss: Loss;
+  readonly drops: readonly Drop[];
+  readonly dns: Dns | null;
 }
 
 /** The whole picture at one revision. */
@@ -155,48 +193,6 @@ export interface Delta {
   readonly edges: Change<Edge>;
 }
 
-type Fields = Readonly<Record<string, unknown>>;
-
-function fields(value: unknown, path: string): Fields {
-  if (typeof value !== 'object' || value === null || Array.isArray(value))
-    throw new DecodeError(path, 'an object');
-  return value as Fields;
-}
-function text(of: Fields, key: string, path: string): string {
-  const value = of[key];
-  if (typeof value !== 'string') throw new DecodeError(`${path}.${key}`, 'a string');
-  return value;
-}
-function number(of: Fields, key: string, path: string): number {
-  const value = of[key];
-  if (typeof value !== 'number' || !Number.isFinite(value))
-    throw new DecodeError(`${path}.${key}`, 'a number');
-  return value;
-}
-function flag(of: Fields, key: string, path: string): boolean {
-  const value = of[key];
-  if (typeof value !== 'boolean') throw new DecodeError(`${path}.${key}`, 'a boolean');
-  return value;
-}
-function maybeText(of: Fields, key: string, path: string): string | null {
-  return of[key] === null || of[key] === undefined ? null : text(of, key, path);
-}
-function maybeNumber(of: Fields, key: string, path: string): number | null {
-  return of[key] === null || of[key] === undefined ? null : number(of, key, path);
-}
-function list<T>(of: Fields, key: string, path: string, item: (value: unknown, path: string) => T): T[] {
-  const value = of[key];
-  if (!Array.isArray(value)) throw new DecodeError(`${path}.${key}`, 'an array');
-  return value.map((entry, index) => item(entry, `${path}.${key}[${index}]`));
-}
-function string(value: unknown, path: string): string {
-  if (typeof value !== 'string') throw new DecodeError(path, 'a string');
-  return value;
-}
-function word<T extends string>(value: string, known: readonly T[]): T | 'unknown' {
-  return (known as readonly string[]).includes(value) ? (value as T) : 'unknown';
-}
-
 function names(value: unknown, path: string): Names | null {
   if (value === null || value === undefined) return null;
   const of = fields(value, path);
@@ -220,12 +216,16 @@ function node(value: unknown, path: string): NodeView {
     clockErrorMs: maybeNumber(of, 'clock_error_ms', path),
     agentVersion: maybeText(of, 'agent_version', path),
     tier: maybeText(of, 'tier', path),
+    tiers: list(of, 'tiers', path, tierCount),
+    reattached: number(of, 'reattached', path),
     devices: number(of, 'devices', path),
     blindSpots: list(of, 'blind_spots', path, (entry, at) => {
       const spot = fields(entry, at);
       return { device: text(spot, 'device', at), reason: text(spot, 'reason', at) };
     }),
     refusedHooks: list(of, 'refused_hooks', path, string),
+    hooks: list(of, 'hooks', path, hook),
+    drops: list(of, 'drops', path, drop),
     seenSkbs: number(of, 'seen_skbs', path),
     unseenSkbs: number(of, 'unseen_skbs', path),
     unaccountedSkbs: number(of, 'unaccounted_skbs', path),
@@ -248,6 +248,7 @@ function vertex(value: unknown, path: string): Vertex {
     workloadKind: maybeText(of, 'workload_kind', path),
     node: maybeText(of, 'node', path),
     addresses: list(of, 'addresses', path, string),
+    dnsNames: list(of, 'dns_names', path, string),
     phase: word(text(of, 'phase', path), ['running', 'pending', 'failing', 'succeeded', 'gone']),
     ready: flag(of, 'ready', path),
     hostNetwork: flag(of, 'host_network', path),
@@ -271,6 +272,8 @@ function side(value: unknown, path: string): Side | null {
   return {
     nodes: list(of, 'nodes', path, string),
     stale: flag(of, 'stale', path),
+    points: list(of, 'points', path, string),
+    pathChanged: flag(of, 'path_changed', path),
     forward: amount(of.forward, `${path}.forward`),
     reverse: amount(of.reverse, `${path}.reverse`),
     opened: number(of, 'opened', path),
@@ -278,6 +281,8 @@ function side(value: unknown, path: string): Side | null {
     closed: number(of, 'closed', path),
     resets: number(of, 'resets', path),
     icmpErrors: number(of, 'icmp_errors', path),
+    sockets: of.sockets === null ? null : sockets(of.sockets, `${path}.sockets`),
+    owners: list(of, 'owners', path, owner),
   };
 }
 
@@ -291,6 +296,7 @@ function edge(value: unknown, path: string): Edge {
     server: text(of, 'server', path),
     port: number(of, 'port', path),
     protocol: text(of, 'protocol', path),
+    tunnel: maybeText(of, 'tunnel', path),
     guessed: flag(of, 'guessed', path),
     own: flag(of, 'own', path),
     state: text(of, 'state', path),
@@ -313,6 +319,8 @@ function edge(value: unknown, path: string): Edge {
       forwardRatio: maybeNumber(loss, 'forward_ratio', `${path}.loss`),
       reverseRatio: maybeNumber(loss, 'reverse_ratio', `${path}.loss`),
     },
+    drops: list(of, 'drops', path, drop),
+    dns: of.dns === null ? null : dns(of.dns, `${path}.dns`),
   };
 }
 

@@ -12,6 +12,7 @@ export function pod(id: string, changes: Partial<Vertex> = {}): Vertex {
     workloadKind: 'Deployment',
     node: 'n1',
     addresses: [],
+    dnsNames: [],
     phase: 'running',
     ready: true,
     hostNetwork: false,
@@ -27,6 +28,7 @@ export function edge(client: string, server: string, forwardSkbs = 10, ratio = 0
     server,
     port,
     protocol: 'tcp',
+    tunnel: null,
     guessed: false,
     own: false,
     state: 'live',
@@ -43,6 +45,8 @@ export function edge(client: string, server: string, forwardSkbs = 10, ratio = 0
       forwardRatio: ratio,
       reverseRatio: 0,
     },
+    drops: [],
+    dns: null,
   };
 }
 
@@ -57,9 +61,13 @@ export function node(name: string, changes: Partial<NodeView> = {}): NodeView {
     clockErrorMs: null,
     agentVersion: null,
     tier: 'tcx',
+    tiers: [{ tier: 'tcx', devices: 1 }],
+    reattached: 0,
     devices: 1,
     blindSpots: [],
     refusedHooks: [],
+    hooks: [],
+    drops: [],
     seenSkbs: 0,
     unseenSkbs: 0,
     unaccountedSkbs: 0,

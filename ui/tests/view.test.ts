@@ -1,7 +1,8 @@
 /** Contract: the fixtures that the collector's tests decode, too. */
 import { readFileSync } from 'node:fs';
 import { describe, expect, it } from 'vitest';
-import { DecodeError, decodeDelta, decodeSnapshot } from '../src/view';
+import { DecodeError } from '../src/decode';
+import { decodeDelta, decodeSnapshot } from '../src/view';
 
 const fixture = (name: string): unknown =>
   JSON.parse(readFileSync(new URL(`../fixtures/${name}.json`, import.meta.url), 'utf8'));
@@ -15,13 +16,39 @@ describe('the shared fixtures', () => {
       ['n2', 'lossy'],
     ]);
     expect(snapshot.nodes[1]?.blindSpots).toEqual([{ device: 'veth9', reason: 'attach tcx: device busy' }]);
-    expect(snapshot.vertices.map((vertex) => vertex.kind)).toEqual(['pod', 'pod', 'external']);
+    expect(snapshot.vertices.map((vertex) => vertex.kind)).toEqual([
+      'pod',
+      'pod',
+      'node',
+      'node',
+      'external',
+    ]);
     const [lossy, oneSided] = snapshot.edges;
     expect(lossy?.clientSide?.forward.skbs).toBe(1000);
     expect(lossy?.serverSide?.forward.skbs).toBe(880);
     expect(lossy?.loss.forwardRatio).toBe(0.12);
     expect(oneSided?.serverSide).toBeNull();
     expect(oneSided?.loss).toMatchObject({ status: 'one-sided', forwardRatio: null });
+  });
+
+  it('decode with the facts beside packets', () => {
+    const { nodes, vertices, edges } = decodeSnapshot(fixture('snapshot'));
+    expect(nodes[0]?.hooks[2]).toMatchObject({ fact: 'drop', form: 'none' });
+    expect(nodes[0]).toMatchObject({ reattached: 2, tiers: [{ tier: 'tcx', devices: 4 }] });
+    expect(nodes[0]?.drops[0]).toMatchObject({ reason: 'no_socket', segments: 7 });
+    expect(vertices[4]).toMatchObject({ dnsNames: ['api.example.com', 'cdn.example.net'] });
+    const [lossy, failing, dns, tunnel] = edges;
+    expect(lossy?.drops[1]).toMatchObject({ reason: 'tc_ingress', by: 'tc', forward: false });
+    expect(lossy?.serverSide).toMatchObject({ points: ['pod', 'tunnel'], pathChanged: true, sockets: null });
+    expect(failing?.clientSide?.sockets).toMatchObject({
+      attempts: 9,
+      timedOut: 1,
+      rtt: { count: 40, p95Us: 1900 },
+    });
+    expect(failing?.clientSide?.owners[0]).toMatchObject({ pod: 'shop/payments-7f9c6d5b8-x2k4p' });
+    expect(dns?.dns).toMatchObject({ timeouts: 2, latency: { count: 22 } });
+    expect(dns?.dns?.questions[2]).toMatchObject({ type: 'A', lastRcode: 'none' });
+    expect(tunnel).toMatchObject({ tunnel: 'vxlan', dns: null, drops: [] });
   });
 
   it('decode as a delta', () => {

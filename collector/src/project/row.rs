@@ -100,6 +100,7 @@ pub(super) fn edge_row(view: View, id: &Arc<str>, group: &Group, merge: &Merge, 
         server: Arc::clone(&group.server_id),
         port: group.port,
         protocol: protocol_name(group.protocol),
+        tunnel: None,
         guessed,
         own,
         state,
@@ -115,6 +116,8 @@ pub(super) fn edge_row(view: View, id: &Arc<str>, group: &Group, merge: &Merge, 
             connections: round(rate.connections, 1e3),
         },
         loss: loss_row(loss),
+        drops: Vec::new(),
+        dns: None,
     }
 }
 
@@ -248,6 +251,8 @@ fn side_row(side: SideSum, merge: &Merge) -> SideRow {
     SideRow {
         nodes: side.nodes.iter().map(|id| Arc::clone(&merge.node(*id).name)).collect(),
         stale: !side.fresh,
+        points: Vec::new(),
+        path_changed: false,
         forward: counters(&totals.forward),
         reverse: counters(&totals.reverse),
         opened: totals.opened,
@@ -255,6 +260,8 @@ fn side_row(side: SideSum, merge: &Merge) -> SideRow {
         closed: totals.closed,
         resets: totals.resets,
         icmp_errors: totals.icmp_errors,
+        sockets: None,
+        owners: Vec::new(),
     }
 }
 
@@ -295,9 +302,13 @@ pub(super) fn node_row(node: &Node, now: Ns) -> NodeRow {
         agent_version: Some(node.agent_version.clone()),
         epoch_ms: node.epoch().map(|(epoch, _)| ms(crate::time::from_wire(epoch))),
         tier: tier.to_owned(),
+        tiers: Vec::new(),
         devices,
+        reattached: 0,
         blind_spots,
         refused_hooks: node.refused_hooks.clone(),
+        hooks: Vec::new(),
+        drops: Vec::new(),
         seen_skbs: seen,
         unseen_skbs: unseen,
         unaccounted_skbs: unaccounted,
@@ -328,6 +339,8 @@ pub fn device_rows(merge: &Merge) -> Vec<DeviceRow> {
                     ifindex: *ifindex,
                     direction: direction.to_owned(),
                     tier: if newest.tier == Tier::Tcx as i32 { "tcx" } else { "unwatched" }.to_owned(),
+                    point: None,
+                    tunnel: None,
                     gone: newest.gone,
                     settled: !newest.unsettled,
                     epochs: u32::try_from(epochs.len()).unwrap_or(u32::MAX),

@@ -105,6 +105,7 @@ fn row(key: &VertexKey, id: Arc<str>, members: &[&Pod], names: &Names) -> Vertex
         workload_kind: None,
         node: None,
         addresses: Vec::new(),
+        dns_names: Vec::new(),
         phase: Phase::Unknown,
         ready: true,
         host_network: false,

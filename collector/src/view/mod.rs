@@ -3,9 +3,13 @@
 //! The contract is `ui/fixtures/*.json`, which the tests of both sides decode. Times end in `_ms` and are milliseconds
 //! since the Unix epoch by the collector's clock.
 
+mod facts;
+
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
+
+pub use self::facts::{DnsRow, DropRow, HistogramRow, HookRow, OwnerRow, QuestionRow, RcodeRow, SocketsRow, TierRow};
 
 /// How the graph is grouped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Default)]
@@ -87,9 +91,13 @@ pub struct NodeRow {
     pub agent_version: Option<String>,
     pub epoch_ms: Option<i64>,
     pub tier: String,
+    pub tiers: Vec<TierRow>,
     pub devices: u32,
+    pub reattached: u64,
     pub blind_spots: Vec<BlindSpot>,
     pub refused_hooks: Vec<String>,
+    pub hooks: Vec<HookRow>,
+    pub drops: Vec<DropRow>,
     pub seen_skbs: u64,
     pub unseen_skbs: u64,
     pub unaccounted_skbs: i64,
@@ -124,6 +132,7 @@ pub struct VertexRow {
     pub workload_kind: Option<String>,
     pub node: Option<String>,
     pub addresses: Vec<String>,
+    pub dns_names: Vec<String>,
     pub phase: Phase,
     pub ready: bool,
     pub host_network: bool,
@@ -164,6 +173,8 @@ pub struct CountersRow {
 pub struct SideRow {
     pub nodes: Vec<Arc<str>>,
     pub stale: bool,
+    pub points: Vec<String>,
+    pub path_changed: bool,
     pub forward: CountersRow,
     pub reverse: CountersRow,
     pub opened: u64,
@@ -171,6 +182,8 @@ pub struct SideRow {
     pub closed: u64,
     pub resets: u64,
     pub icmp_errors: u64,
+    pub sockets: Option<SocketsRow>,
+    pub owners: Vec<OwnerRow>,
 }
 
 /// Per second.
@@ -232,6 +245,7 @@ pub struct EdgeRow {
     pub server: Arc<str>,
     pub port: u16,
     pub protocol: String,
+    pub tunnel: Option<String>,
     pub guessed: bool,
     pub own: bool,
     pub state: EdgeState,
@@ -241,6 +255,8 @@ pub struct EdgeRow {
     pub server_side: Option<SideRow>,
     pub rate: RateRow,
     pub loss: LossBetweenRow,
+    pub drops: Vec<DropRow>,
+    pub dns: Option<DnsRow>,
 }
 
 /// The whole graph of one view.
@@ -309,6 +325,8 @@ pub struct DeviceRow {
     pub ifindex: u32,
     pub direction: String,
     pub tier: String,
+    pub point: Option<String>,
+    pub tunnel: Option<String>,
     pub gone: bool,
     pub settled: bool,
     pub epochs: u32,
