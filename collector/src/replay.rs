@@ -109,7 +109,10 @@ fn move_times(report: &mut Report, shift: Ns) {
         by(&mut edge.first_seen_unix_ns);
         by(&mut edge.forward_last_unix_ns);
         by(&mut edge.reverse_last_unix_ns);
+        let questions = edge.dns.iter_mut().flat_map(|dns| &mut dns.questions);
+        questions.for_each(|question| by(&mut question.last_unix_ns));
     }
+    report.names.iter_mut().for_each(|name| by(&mut name.unix_ns));
     for device in &mut report.devices {
         by(&mut device.covered_since_unix_ns);
     }

@@ -4,10 +4,7 @@
 use std::collections::{BTreeMap, HashMap};
 
 use collector::{
-    merge::{
-        Bounds, EPOCH_FOLDS_AFTER, Merge, Verdict,
-        flow::{FlowKey, Side},
-    },
+    merge::{Bounds, EPOCH_FOLDS_AFTER, Merge, Verdict, flow::Side, key::FlowKey},
     time::{MS, Ns},
 };
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop, prop_assert_eq, prop_oneof, proptest};
@@ -144,7 +141,7 @@ fn wire_edge(edge: u8, entry: &Entry) -> Edge {
 }
 
 fn key(edge: u8) -> FlowKey {
-    FlowKey { client: [10, 0, 0, 1].into(), server: [10, 0, 1, edge].into(), port: 80, protocol: 6 }
+    FlowKey { client: [10, 0, 0, 1].into(), server: [10, 0, 1, edge].into(), port: 80, protocol: 6, tunnel: None }
 }
 
 fn merged(merge: &Merge, edge: u8) -> u64 {

@@ -300,7 +300,7 @@ impl Hub {
         self.flush_within(TICK);
     }
 
-    /// A gone pod is remembered as long as an edge by one of its addresses is.
+    /// A gone pod is remembered as long as an edge of one of its addresses or cgroups is.
     fn forget_gone_pods(&mut self) {
         if !self.names.any_gone() {
             return;
@@ -308,6 +308,7 @@ impl Hub {
         let mut used = std::collections::HashSet::new();
         for (_, flow) in self.merge.flows() {
             for row in &flow.rows {
+                used.extend(row.pod_uids().filter_map(|uid| self.names.pod_of_uid(uid)).cloned());
                 for address in [flow.key.client, flow.key.server] {
                     if let Owner::Pod(key) = self.names.resolve(address, row.first_seen) {
                         used.insert(key);

@@ -61,6 +61,7 @@ impl Merge {
         node.folded_through = node.folded_through.max(epoch);
         if let Some(state) = node.epochs.remove(&epoch) {
             node.folded_other = node.folded_other.plus(&state.other);
+            node.folded_drops.add(&state.drops);
             for (cause, count) in state.losses {
                 let sum = node.folded_losses.entry(cause).or_default();
                 *sum = sum.saturating_add(count);
@@ -176,6 +177,7 @@ fn drop_tracks(flow: &mut Flow, node: NodeId) {
     for side in [&mut flow.client, &mut flow.server] {
         side.take_if(|track| track.source.node == node);
     }
+    flow.cgroups.retain(|(_, _, track)| track.source.node != node);
     flow.from_first = Some(false);
     flow.forward.restart();
     flow.reverse.restart();
@@ -193,13 +195,10 @@ fn fold(rows: &mut Vec<Row>, into: impl Fn(&Row) -> Option<(Source, u64)>) {
         }
     }
     for ((source, through), row) in due {
-        match kept.iter_mut().find(|kept| kept.source == source && kept.incarnation == 0) {
+        match kept.iter_mut().find(|kept| kept.series() == (source, row.cgroup) && kept.incarnation == 0) {
             Some(sum) => {
-                sum.totals = sum.totals.plus(&row.totals);
                 sum.through = sum.through.max(through);
-                sum.guessed &= row.guessed;
-                sum.own |= row.own;
-                sum.first_seen = sum.first_seen.min(row.first_seen);
+                sum.fold(&row);
             }
             None => kept.push(Row { source, incarnation: 0, through, finished: true, ..row }),
         }

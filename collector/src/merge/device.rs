@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use wire::v1::{Device, DeviceCounters, Report, Tier};
 
+use super::key::Tunnel;
 use crate::time::{self, MINUTE, Ns};
 
 /// How long a device that is gone keeps its account.
@@ -16,6 +17,12 @@ pub struct DeviceRun {
     pub tier: i32,
     /// Why it is not.
     pub blind_spot: String,
+    /// What it is for.
+    pub point: i32,
+    /// A tunnel's kind.
+    pub tunnel: Option<Tunnel>,
+    /// How often our programs were removed by somebody else and attached again.
+    pub reattached: u32,
     /// From the pod, to the pod.
     pub directions: [DeviceCounters; 2],
     /// From when on every packet was seen, by the collector's clock.
@@ -68,11 +75,11 @@ impl DeviceAccount {
                 account = Account { seen_skbs: counters.seen_skbs, seen_bytes: counters.seen_bytes, ..account };
                 (account.unseen_skbs, account.unseen_bytes, carried_before) = (0, 0, (0, 0));
             }
-            // What a device carries that nobody watches is unseen, all of it.
-            let until = if run.tier == Tier::Unwatched as i32 {
-                (counters.carried_skbs, counters.carried_bytes)
-            } else {
+            // What a device carries that no program on it watches is unseen there, all of it.
+            let until = if matches!(Tier::try_from(run.tier), Ok(Tier::Tcx | Tier::Clsact)) {
                 (counters.attach_gap_skbs, counters.attach_gap_bytes)
+            } else {
+                (counters.carried_skbs, counters.carried_bytes)
             };
             let gap = (until.0.saturating_sub(carried_before.0), until.1.saturating_sub(carried_before.1));
             account.unseen_skbs = account.unseen_skbs.saturating_add(gap.0);
@@ -89,6 +96,9 @@ impl DeviceAccount {
         let fresh = DeviceRun {
             tier: device.tier,
             blind_spot: device.blind_spot.clone(),
+            point: device.point,
+            tunnel: Tunnel::of(&device.tunnel),
+            reattached: device.reattached,
             directions,
             covered_since: time::from_wire(device.covered_since_unix_ns).saturating_add(offset),
             gone: device.gone,
@@ -99,10 +109,11 @@ impl DeviceAccount {
             .entry((report.epoch, device.incarnation))
             .and_modify(|run| {
                 let joined = [0, 1].map(|index| join_device(&run.directions[index], &directions[index]));
+                let reattached = run.reattached.max(device.reattached);
                 if report.seq >= run.seq {
                     *run = DeviceRun { gone: run.gone || device.gone, ..fresh.clone() };
                 }
-                run.directions = joined;
+                (run.directions, run.reattached) = (joined, reattached);
             })
             .or_insert(fresh);
         if self.runs.len() > 64 {

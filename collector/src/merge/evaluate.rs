@@ -2,8 +2,9 @@
 
 use super::{
     FlowId, Merge,
-    flow::{Flow, Side, SideTrack, Totals},
+    flow::{Flow, Side, Totals},
     node::{LOST_AFTER, Node, NodeId},
+    track::SideTrack,
 };
 use crate::{
     loss::{Loss, TRANSIT},
@@ -17,6 +18,8 @@ const COVER_MARGIN: Ns = 50 * MS;
 const RETIRES_AFTER: Ns = 9 * MINUTE;
 /// Without a new estimate for this long while the edge moves, the loss settles again.
 const FRESH: Ns = 10 * SECOND;
+/// Samples from before a change of path are of no use: nothing is compared until they are gone.
+const PATH_SETTLES: Ns = 10 * SECOND;
 
 /// Why there is no loss to show.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -30,6 +33,10 @@ pub enum Unmeasured {
     /// This side's node sees what the pod sends and nothing of what reaches it: a CNI that hands packets straight into the
     /// pod's namespace (`bpf_redirect_peer`) passes the hook by.
     Unobserved(Side, NodeId),
+    /// No hook of this node counts the edge's packets: its sockets told of it.
+    NoPackets(Side, NodeId),
+    /// The packets took another way past this node's hooks a moment ago.
+    PathChanged(NodeId),
     /// A node does not know its clock's offset yet.
     NoClock(NodeId),
     /// Too few samples of both.
@@ -43,13 +50,20 @@ pub struct Evaluation {
     pub forward: Rate,
     /// Server to client.
     pub reverse: Rate,
+    /// The same of each cgroup of a node's own address: forward and reverse as that side's sockets had them.
+    pub cgroups: Vec<(Side, u64, [Rate; 2])>,
     /// Loss client to server, and server to client; or why not.
     pub loss: Result<(Loss, Loss), Unmeasured>,
 }
 
 impl Default for Evaluation {
     fn default() -> Self {
-        Self { forward: Rate::default(), reverse: Rate::default(), loss: Err(Unmeasured::Settling) }
+        Self {
+            forward: Rate::default(),
+            reverse: Rate::default(),
+            cgroups: Vec::new(),
+            loss: Err(Unmeasured::Settling),
+        }
     }
 }
 
@@ -65,13 +79,17 @@ impl Merge {
         let Some(flow) = self.flows.get_mut(&id) else { return };
         let nodes = &self.nodes;
         let side_rate = |forward: bool, sender: Option<&SideTrack>, other: Option<&SideTrack>| {
-            let Some(track) = sender.or(other) else { return Rate::default() };
+            let Some(track) = sender.filter(|track| !flow.is_blind(track)).or(other) else { return Rate::default() };
             rate(track.readings(forward), track.first_seen, sampled(nodes, track), now)
         };
         let forward = side_rate(true, flow.client.as_ref(), flow.server.as_ref());
         let reverse = side_rate(false, flow.server.as_ref(), flow.client.as_ref());
+        let of_cgroup = |(side, cgroup, track): &(Side, u64, SideTrack)| {
+            (*side, *cgroup, [true, false].map(|way| side_rate(way, Some(track), None)))
+        };
+        let cgroups = flow.cgroups.iter().map(of_cgroup).collect();
         let loss = measure(flow, nodes, self.started, now);
-        flow.evaluation = Evaluation { forward, reverse, loss };
+        flow.evaluation = Evaluation { forward, reverse, cgroups, loss };
     }
 }
 
@@ -97,8 +115,14 @@ fn measure(flow: &mut Flow, nodes: &[Node], started: Ns, now: Ns) -> Result<(Los
         if now.saturating_sub(node.last_report) > LOST_AFTER {
             return Err(Unmeasured::NodeLost(id));
         }
+        if flow.is_blind(track) {
+            return Err(Unmeasured::NoPackets(side, id));
+        }
         let Some((_, clock_error)) = node.clock else { return Err(Unmeasured::NoClock(id)) };
         error = clock_error.saturating_add(error);
+    }
+    if let Some((_, node)) = flow.turned.filter(|(at, _)| now.saturating_sub(*at) < PATH_SETTLES) {
+        return Err(Unmeasured::PathChanged(node));
     }
     // Two sides of one node share a clock: nothing to be wrong about.
     if client.source.node == server.source.node {

@@ -1,60 +1,20 @@
 //! One edge as the wire has it (by addresses), and all that was reported of it: rows that join, sides that are kept apart.
 
-use std::{collections::VecDeque, net::IpAddr};
+use std::{collections::VecDeque, sync::Arc};
 
-use wire::v1::{Counters, Edge};
+use wire::v1::{Counters, Edge, Point};
 
-use super::{evaluate::Evaluation, node::NodeId};
-use crate::{
-    loss::{Direction, Point, Track},
-    rate::Reading,
-    time::{self, MS, Ns, SECOND},
+use super::{
+    evaluate::Evaluation,
+    facts::Facts,
+    key::FlowKey,
+    node::NodeId,
+    track::{Sample, SideTrack, Unseen},
 };
-
-/// Samples older than this are of no use to rates and loss.
-const SAMPLE_SPAN: Ns = 6 * SECOND;
-/// Samples kept per side.
-const MAX_SAMPLES: usize = 40;
-
-/// Client, server, port, protocol.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub struct FlowKey {
-    /// Who opened.
-    pub client: IpAddr,
-    /// Who answered.
-    pub server: IpAddr,
-    /// The server's port; 0 where the protocol has none.
-    pub port: u16,
-    /// IANA protocol number.
-    pub protocol: u8,
-}
-
-impl FlowKey {
-    /// The key of a reported edge. `None` when the codec's checks were skipped and an address is no address.
-    #[must_use]
-    pub fn of(edge: &Edge) -> Option<Self> {
-        Some(Self {
-            client: address(&edge.client)?,
-            server: address(&edge.server)?,
-            port: u16::try_from(edge.server_port).ok()?,
-            protocol: u8::try_from(edge.protocol).ok()?,
-        })
-    }
-
-    /// The same ends the other way round, on the same port.
-    #[must_use]
-    pub fn swapped(&self) -> Self {
-        Self { client: self.server, server: self.client, ..*self }
-    }
-}
-
-fn address(bytes: &[u8]) -> Option<IpAddr> {
-    match bytes.len() {
-        4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
-        16 => <[u8; 16]>::try_from(bytes).ok().map(|bytes| IpAddr::from(bytes).to_canonical()),
-        _ => None,
-    }
-}
+use crate::{
+    loss::Direction,
+    time::{self, MS, Ns},
+};
 
 /// Which end saw it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -153,14 +113,52 @@ impl Totals {
     /// The same seen from the other end.
     #[must_use]
     pub fn swapped(&self) -> Self {
-        Self {
-            forward: self.reverse,
-            reverse: self.forward,
-            forward_last: self.reverse_last,
-            reverse_last: self.forward_last,
-            ..*self
-        }
+        let (forward_last, reverse_last) = (self.reverse_last, self.forward_last);
+        Self { forward: self.reverse, reverse: self.forward, forward_last, reverse_last, ..*self }
     }
+}
+
+/// Classes of hooks.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Points(u8);
+
+impl Points {
+    const ALL: [Point; 5] = [Point::Pod, Point::Cgroup, Point::Tunnel, Point::Uplink, Point::Socket];
+
+    /// These and the report's.
+    #[must_use]
+    pub fn with(self, point: i32) -> Self {
+        Self(
+            self.0 | Self::ALL.iter().filter(|known| **known as i32 == point).fold(0, |bits, known| bits | bit(*known)),
+        )
+    }
+
+    /// Both.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        Self(self.0 | other.0)
+    }
+
+    /// None was told.
+    #[must_use]
+    pub fn is_empty(self) -> bool {
+        self.0 == 0
+    }
+
+    /// Only sockets told: no packets were seen.
+    #[must_use]
+    pub fn is_blind(self) -> bool {
+        self.0 == bit(Point::Socket)
+    }
+
+    /// The best first.
+    pub fn iter(self) -> impl Iterator<Item = Point> {
+        Self::ALL.into_iter().filter(move |point| self.0 & bit(*point) != 0)
+    }
+}
+
+const fn bit(point: Point) -> u8 {
+    1 << point as u8
 }
 
 /// Who reports: one side of one device in one run of one agent.
@@ -178,6 +176,8 @@ pub struct Source {
 pub struct Row {
     /// Who said it.
     pub source: Source,
+    /// Which socket's cgroup, where the local end is the node's own address; else 0.
+    pub cgroup: u64,
     /// Which incarnation; 0 for the folded sum.
     pub incarnation: u64,
     /// The folded sum's tombstone: incarnations up to this one change nothing any more.
@@ -194,6 +194,12 @@ pub struct Row {
     pub first_seen: Ns,
     /// The totals.
     pub totals: Totals,
+    /// Where its packets were counted.
+    pub points: Points,
+    /// They took another way past the hooks in mid-life.
+    pub path_changed: bool,
+    /// What is known beside packets.
+    pub facts: Option<Box<Facts>>,
 }
 
 impl Row {
@@ -202,86 +208,45 @@ impl Row {
     pub fn is_finished(&self) -> bool {
         self.incarnation == 0 || self.finished
     }
-}
 
-/// One source's totals at one instant.
-#[derive(Debug, Clone, Copy)]
-pub struct Sample {
-    /// When, by the collector's clock.
-    pub at: Ns,
-    /// What the source had counted.
-    pub totals: Totals,
-    /// Telemetry the source's node had lost by then: packets that may be missing from the totals.
-    pub unseen: u64,
-}
-
-/// Telemetry a node had lost: at a sample, and by the instant at which all was known before it.
-#[derive(Debug, Clone, Copy, Default)]
-#[expect(missing_docs, reason = "said above")]
-pub struct Unseen {
-    pub now: u64,
-    pub base: u64,
-}
-
-/// The newest source of a side, sampled.
-#[derive(Debug, Clone)]
-pub struct SideTrack {
-    /// Who.
-    pub source: Source,
-    /// Samples in order of time.
-    pub samples: VecDeque<Sample>,
-    /// When the source's first packet passed.
-    pub first_seen: Ns,
-    /// Telemetry lost by `base_at`, before the first sample: of no concern to this edge.
-    pub base: u64,
-    /// When that was.
-    pub base_at: Ns,
-}
-
-impl SideTrack {
-    /// Adds what the source counted at `sample.at`. `held_until` is the last instant at which the totals before held.
-    pub fn push(&mut self, sample: Sample, held_until: Ns) {
-        if let Some(&last) = self.samples.back() {
-            if sample.at < last.at {
-                return;
-            }
-            if sample.at == last.at {
-                self.samples.pop_back();
-            } else if held_until > last.at && held_until < sample.at {
-                self.samples.push_back(Sample { at: held_until, ..last });
-            }
-        }
-        self.samples.push_back(sample);
-        while self.samples.len() > MAX_SAMPLES
-            || (self.samples.len() > 2
-                && self.samples.front().is_some_and(|old| old.at < sample.at.saturating_sub(SAMPLE_SPAN)))
-        {
-            self.samples.pop_front();
-        }
-    }
-
-    /// One direction as the rates want it.
-    pub fn readings(&self, forward: bool) -> impl DoubleEndedIterator<Item = Reading> + Clone {
-        self.samples.iter().map(move |sample| {
-            let totals = &sample.totals;
-            let (counters, last) =
-                if forward { (&totals.forward, totals.forward_last) } else { (&totals.reverse, totals.reverse_last) };
-            let connections = if forward { totals.established } else { 0 };
-            Reading { at: sample.at, last, skbs: counters.skbs, bytes: counters.l3_bytes, connections }
-        })
-    }
-
-    /// One direction as the loss wants it. A receiver is given credit for what its node may have missed.
+    /// What one source counted for one cgroup: incarnations of the same are added up.
     #[must_use]
-    pub fn track(&self, forward: bool, receiver: bool, until: Ns, unseen: u64) -> Track {
-        let newest = self.samples.len().saturating_sub(1);
-        let points = self.samples.iter().enumerate().map(|(index, sample)| {
-            let segments = if forward { sample.totals.forward.segments } else { sample.totals.reverse.segments };
-            let missed = if index == newest { sample.unseen.max(unseen) } else { sample.unseen };
-            let missed = missed.saturating_sub(self.base);
-            Point { at: sample.at, count: if receiver { segments.saturating_add(missed) } else { segments } }
-        });
-        Track::new(points.collect(), until)
+    pub fn series(&self) -> (Source, u64) {
+        (self.source, self.cgroup)
+    }
+
+    /// The pods that own its sockets, where the address does not say: the node's own, shared by many.
+    pub fn pod_uids(&self) -> impl Iterator<Item = &Arc<str>> {
+        let facts = self.facts.as_deref().filter(|_| self.cgroup != 0);
+        facts.into_iter().flat_map(|facts| facts.pod_uids(self.cgroup))
+    }
+
+    /// Another reading of the same row. True when its packets took another way than before.
+    pub fn join(&mut self, totals: &Totals, edge: &Edge, facts: Option<Box<Facts>>) -> bool {
+        self.totals = self.totals.join(totals);
+        self.own |= edge.own;
+        let points = self.points.with(edge.point);
+        let turned = (edge.path_changed && !self.path_changed) || (points != self.points && !self.points.is_empty());
+        (self.points, self.path_changed) = (points, self.path_changed | edge.path_changed);
+        match (&mut self.facts, facts) {
+            (Some(known), Some(facts)) => known.join(&facts),
+            (known @ None, facts) => *known = facts,
+            (Some(_), None) => {}
+        }
+        turned
+    }
+
+    /// Adds another row to a sum.
+    pub fn fold(&mut self, other: &Self) {
+        self.totals = self.totals.plus(&other.totals);
+        self.guessed &= other.guessed;
+        self.own |= other.own;
+        self.first_seen = self.first_seen.min(other.first_seen);
+        self.points = self.points.and(other.points);
+        self.path_changed |= other.path_changed;
+        if let Some(facts) = &other.facts {
+            self.facts.get_or_insert_default().fold(facts);
+        }
     }
 }
 
@@ -296,12 +261,16 @@ pub struct Flow {
     pub client: Option<SideTrack>,
     /// The server's side.
     pub server: Option<SideTrack>,
+    /// What each cgroup of the node's own address counted, beside the side's sum.
+    pub cgroups: Vec<(Side, u64, SideTrack)>,
     /// Loss client to server.
     pub forward: Direction,
     /// Loss server to client.
     pub reverse: Direction,
     /// Both sides' totals begin at the first packet; not known before both have reported.
     pub from_first: Option<bool>,
+    /// When packets last took another way past the hooks of a node.
+    pub turned: Option<(Ns, NodeId)>,
     /// When its last row was finished.
     pub ended: Option<Ns>,
     /// Rates and loss as of the last evaluation.
@@ -317,9 +286,11 @@ impl Flow {
             rows: Vec::new(),
             client: None,
             server: None,
+            cgroups: Vec::new(),
             forward: Direction::default(),
             reverse: Direction::default(),
             from_first: None,
+            turned: None,
             ended: None,
             evaluation: Evaluation::default(),
         }
@@ -331,11 +302,19 @@ impl Flow {
         self.rows.iter().all(|row| row.guessed)
     }
 
-    /// The sum over one source's incarnations.
+    /// Whether the side's newest source counts packets at all.
     #[must_use]
-    pub fn sum(&self, source: Source) -> Totals {
-        let rows = self.rows.iter().filter(|row| row.source == source);
-        rows.fold(Totals::default(), |sum, row| sum.plus(&row.totals))
+    pub fn is_blind(&self, track: &SideTrack) -> bool {
+        let mut rows = self.rows.iter().filter(|row| row.source == track.source).peekable();
+        rows.peek().is_some() && rows.all(|row| row.points.is_blind())
+    }
+
+    /// A node's hooks see the packets elsewhere from now on: what the sides counted can be compared only from here.
+    pub fn turn(&mut self, node: NodeId, now: Ns) {
+        self.turned = Some((now, node));
+        self.from_first = Some(false);
+        self.forward.restart();
+        self.reverse.restart();
     }
 
     /// The sum over one side: all nodes, epochs and incarnations.
@@ -355,12 +334,35 @@ impl Flow {
         }
     }
 
-    /// Adds a sample of `source`; a newer source takes the side over. False when an older one speaks.
-    pub fn sample(&mut self, source: Source, at: Ns, held_until: Ns, unseen: Unseen) -> bool {
-        let totals = self.sum(source);
-        let rows = self.rows.iter().filter(|row| row.source == source);
-        let Some(first_seen) = rows.map(|row| row.first_seen).min() else { return false };
-        let sample = Sample { at, totals, unseen: unseen.now };
+    /// Adds a sample of a source and cgroup; a newer source takes the side over. False when an older one speaks.
+    pub fn sample(&mut self, series: (Source, u64), at: Ns, held_until: Ns, unseen: Unseen) -> bool {
+        let (source, cgroup) = series;
+        let sampled = |rows: &mut dyn Iterator<Item = &Row>| {
+            let mut first_seen = None;
+            let totals = rows.fold(Totals::default(), |sum, row| {
+                first_seen = Some(first_seen.map_or(row.first_seen, |first: Ns| first.min(row.first_seen)));
+                sum.plus(&row.totals)
+            });
+            Some((Sample { at, totals, unseen: unseen.now }, first_seen?))
+        };
+        let begun = |sample, first_seen| SideTrack {
+            source,
+            samples: VecDeque::from([sample]),
+            first_seen,
+            base: unseen.base,
+            base_at: held_until,
+        };
+        if cgroup != 0
+            && let Some((sample, first_seen)) = sampled(&mut self.rows.iter().filter(|row| row.series() == series))
+        {
+            match self.cgroups.iter_mut().find(|(side, id, _)| (*side, *id) == (source.side, cgroup)) {
+                Some((_, _, track)) if track.source == source => track.push(sample, held_until),
+                Some((_, _, track)) => *track = begun(sample, first_seen),
+                None => self.cgroups.push((source.side, cgroup, begun(sample, first_seen))),
+            }
+        }
+        let rows = &mut self.rows.iter().filter(|row| row.source == source);
+        let Some((sample, first_seen)) = sampled(rows) else { return false };
         let slot = match source.side {
             Side::Client => &mut self.client,
             Side::Server => &mut self.server,
@@ -377,8 +379,7 @@ impl Flow {
                     self.forward.restart();
                     self.reverse.restart();
                 }
-                let samples = VecDeque::from([sample]);
-                *slot = Some(SideTrack { source, samples, first_seen, base: unseen.base, base_at: held_until });
+                *slot = Some(begun(sample, first_seen));
             }
         }
         true

@@ -8,20 +8,26 @@
 mod age;
 pub mod device;
 pub mod evaluate;
+pub mod facts;
 pub mod flow;
+mod join;
+pub mod key;
 pub mod node;
+pub mod track;
 
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
 };
 
-use wire::v1::{Edge, Report};
+use wire::v1::Report;
 
 pub use self::age::EPOCH_FOLDS_AFTER;
 use self::{
-    flow::{Flow, FlowKey, Row, Side, Source, Totals, Unseen},
+    flow::{Flow, Row},
+    key::FlowKey,
     node::{Node, NodeId},
+    track::Unseen,
 };
 use crate::time::{self, MINUTE, Ns, SECOND};
 
@@ -156,15 +162,15 @@ impl Merge {
         let mut new_edge = false;
         let mut touched = BTreeSet::new();
         for edge in &report.edges {
-            if let Some((flow, source, new)) = self.join(id, report, edge, offset, now) {
+            if let Some((flow, series, new)) = self.join(id, report, edge, offset, now) {
                 new_edge |= new;
-                touched.insert((flow, source));
+                touched.insert((flow, series));
             }
         }
         let at = time::from_wire(report.sampled_unix_ns).saturating_add(offset).min(now.saturating_add(MAX_AHEAD));
-        for (id, source) in touched {
+        for (id, series) in touched {
             if let Some(flow) = self.flows.get_mut(&id) {
-                flow.sample(source, at, held_until, Unseen { now: unseen, base });
+                flow.sample(series, at, held_until, Unseen { now: unseen, base });
             }
             self.active.insert(id, now);
         }
@@ -208,88 +214,6 @@ impl Merge {
         }
         // Edges of the epoch that ended are stale now, until the new one speaks of them.
         self.touch_node(id);
-    }
-
-    /// Joins one reported edge. Returns what it touched, and whether the edge is new.
-    fn join(
-        &mut self,
-        node: NodeId,
-        report: &Report,
-        edge: &Edge,
-        offset: Ns,
-        now: Ns,
-    ) -> Option<(FlowId, Source, bool)> {
-        let (key, side) = (FlowKey::of(edge)?, Side::of(edge)?);
-        let source = Source { node, epoch: report.epoch, side, device: edge.device };
-        let known = self.by_key.get(&key).copied();
-        let rows = known.and_then(|id| self.flows.get_mut(&id)).map(|flow| &mut flow.rows);
-        let position = rows
-            .as_ref()
-            .and_then(|rows| rows.iter().position(|row| row.source == source && row.incarnation == edge.incarnation));
-        let tombstone = rows.as_ref().is_some_and(|rows| {
-            rows.iter().any(|row| row.source == source && row.incarnation == 0 && edge.incarnation <= row.through)
-        });
-        if tombstone {
-            self.refusals.tombstoned_rows += 1;
-            return None;
-        }
-        if position.is_none() && self.rows >= self.bounds.rows {
-            self.refusals.rows += 1;
-            return None;
-        }
-        let id = known.unwrap_or_else(|| self.insert_flow(key));
-        let flow = self.flows.get_mut(&id)?;
-        let totals = Totals::of(edge, offset, now.saturating_add(MAX_AHEAD));
-        let first_seen = time::from_wire(edge.first_seen_unix_ns).saturating_add(offset);
-        let mut change = Change::Touched;
-        match position {
-            Some(index) => {
-                let row = &mut flow.rows[index];
-                row.totals = row.totals.join(&totals);
-                row.own |= edge.own;
-                if row.guessed && !edge.guessed {
-                    row.guessed = false;
-                    change = Change::Reshaped;
-                }
-                row.first_seen = row.first_seen.min(first_seen);
-                if report.seq > row.stated {
-                    (row.stated, row.finished) = (report.seq, edge.r#final);
-                } else if report.seq == row.stated {
-                    row.finished |= edge.r#final;
-                }
-            }
-            None => {
-                change = Change::Reshaped;
-                self.rows += 1;
-                flow.rows.push(Row {
-                    source,
-                    incarnation: edge.incarnation,
-                    through: 0,
-                    stated: report.seq,
-                    finished: edge.r#final,
-                    guessed: edge.guessed,
-                    own: edge.own,
-                    first_seen,
-                    totals,
-                });
-            }
-        }
-        if edge.r#final
-            && let Some(epoch) = self.nodes[node as usize].epochs.get_mut(&report.epoch)
-        {
-            epoch.finished.insert(id);
-        }
-        self.settle_end(id, now);
-        self.mark_change(id, change);
-        Some((id, source, known.is_none()))
-    }
-
-    fn insert_flow(&mut self, key: FlowKey) -> FlowId {
-        let id = self.next_flow;
-        self.next_flow += 1;
-        self.by_key.insert(key, id);
-        self.flows.insert(id, Flow::new(key));
-        id
     }
 
     fn settle_end(&mut self, id: FlowId, now: Ns) {

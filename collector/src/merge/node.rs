@@ -5,12 +5,18 @@ use std::{
     sync::Arc,
 };
 
-use wire::v1::{Counters, Device, LossCause, Report, Tier};
+use wire::{
+    limits::MAX_NODE_DROPS,
+    v1::{Counters, Device, Hook, LossCause, Report, Tier},
+};
 
-use super::device::{DeviceAccount, DeviceRun};
+use super::{
+    device::{DeviceAccount, DeviceRun},
+    facts::Drops,
+};
 use crate::{
     time::{self, MINUTE, MS, Ns, SECOND},
-    view::{BlindSpot, LossRow, NodeState},
+    view::{BlindSpot, LossRow, NodeState, TierRow},
 };
 
 /// A node's place in the merge.
@@ -44,6 +50,8 @@ pub struct Epoch {
     pub losses: BTreeMap<i32, u64>,
     /// What the full table could not take.
     pub other: Counters,
+    /// What the kernel dropped that belongs to no edge.
+    pub drops: Drops,
     /// [`Epoch::unseen`] as of `sampled`.
     pub unseen_sampled: u64,
 }
@@ -79,6 +87,8 @@ pub struct Node {
     pub folded_losses: BTreeMap<i32, u64>,
     /// `other` of folded epochs.
     pub folded_other: Counters,
+    /// Drops of folded epochs.
+    pub folded_drops: Drops,
     /// Devices by name and index.
     pub devices: BTreeMap<(String, u32), DeviceAccount>,
     /// When the last report came.
@@ -91,6 +101,8 @@ pub struct Node {
     pub agent_version: String,
     /// Hooks the kernel refused.
     pub refused_hooks: Vec<String>,
+    /// What it wants to know of the kernel, and by which hook it learns it.
+    pub hooks: Vec<Hook>,
     /// When telemetry was lost: (time, cause, how much).
     recent_losses: VecDeque<(Ns, i32, u64)>,
     /// The state that was last told.
@@ -109,12 +121,14 @@ impl Node {
             folded_through: 0,
             folded_losses: BTreeMap::new(),
             folded_other: Counters::default(),
+            folded_drops: Drops::default(),
             devices: BTreeMap::new(),
             last_report: 0,
             tick_ms: 0,
             clock: None,
             agent_version: String::new(),
             refused_hooks: Vec::new(),
+            hooks: Vec::new(),
             recent_losses: VecDeque::new(),
             told: None,
             left: false,
@@ -145,6 +159,7 @@ impl Node {
         if let Some(other) = &report.other {
             epoch.other = epoch.other.join(other);
         }
+        epoch.drops.join(&Drops::of(&report.drops), MAX_NODE_DROPS);
         for loss in &report.losses {
             let known = epoch.losses.entry(loss.cause).or_default();
             if loss.count > *known {
@@ -165,6 +180,7 @@ impl Node {
             self.clock = report.clock.map(|clock| (clock.offset_ns, time::from_wire(clock.error_ns))).or(self.clock);
             self.agent_version.clone_from(&report.agent_version);
             self.refused_hooks.clone_from(&report.refused_hooks);
+            self.hooks.clone_from(&report.hooks);
         }
         let gone = report.devices.iter().filter(|device| device.gone).map(|device| device.incarnation);
         if let Some(epoch) = self.epochs.get_mut(&report.epoch) {
@@ -258,25 +274,50 @@ impl Node {
         self.epochs.values().fold(self.folded_other, |sum, epoch| sum.plus(&epoch.other))
     }
 
-    /// `tcx`, `partial` or `none`, and the blind spots.
+    /// What the kernel dropped that belongs to no edge, over all epochs.
     #[must_use]
-    pub fn coverage(&self) -> (&'static str, u32, Vec<BlindSpot>) {
-        let mut blind = Vec::new();
-        let (mut watched, mut all) = (0, 0);
-        for (name, run) in self.current_devices() {
-            all += 1;
-            if run.tier == Tier::Unwatched as i32 {
-                blind.push(BlindSpot { device: name.to_owned(), reason: run.blind_spot.clone() });
-            } else {
-                watched += 1;
-            }
+    pub fn drops(&self) -> Drops {
+        let mut sum = self.folded_drops.clone();
+        self.epochs.values().for_each(|epoch| sum.add(&epoch.drops));
+        sum
+    }
+
+    /// How often somebody removed the newest epoch's programs and they were attached again.
+    #[must_use]
+    pub fn reattached(&self) -> u64 {
+        let newest = self.epoch().map_or(0, |(epoch, _)| epoch);
+        let runs = self.devices.values().flat_map(|account| &account.runs);
+        runs.filter(|((epoch, _), _)| *epoch == newest).map(|(_, run)| u64::from(run.reattached)).sum()
+    }
+
+    /// The blind spots.
+    #[must_use]
+    pub fn blind_spots(&self) -> Vec<BlindSpot> {
+        let unwatched = self.current_devices().filter(|(_, run)| run.tier == Tier::Unwatched as i32);
+        unwatched.map(|(name, run)| BlindSpot { device: name.to_owned(), reason: run.blind_spot.clone() }).collect()
+    }
+
+    /// How many devices are watched in which way.
+    #[must_use]
+    pub fn tiers(&self) -> Vec<TierRow> {
+        let mut counts: BTreeMap<&'static str, u32> = BTreeMap::new();
+        for (_, run) in self.current_devices() {
+            *counts.entry(tier_label(run.tier)).or_default() += 1;
         }
-        let tier = match (watched, blind.is_empty()) {
-            (0, _) => "none",
-            (_, true) => "tcx",
-            (_, false) => "partial",
-        };
-        (tier, all, blind)
+        counts.into_iter().map(|(tier, devices)| TierRow { tier: tier.to_owned(), devices }).collect()
+    }
+}
+
+/// A tier's name.
+#[must_use]
+pub fn tier_label(tier: i32) -> &'static str {
+    match Tier::try_from(tier) {
+        Ok(Tier::Tcx) => "tcx",
+        Ok(Tier::Clsact) => "clsact",
+        Ok(Tier::CgroupSkb) => "cgroup_skb",
+        Ok(Tier::Sockets) => "sockets",
+        Ok(Tier::Unwatched) => "unwatched",
+        Ok(Tier::Unspecified) | Err(_) => "unknown",
     }
 }
 

@@ -42,6 +42,7 @@ struct Metadata {
     creation_timestamp: Option<String>,
     deletion_timestamp: Option<String>,
     labels: HashMap<String, String>,
+    annotations: HashMap<String, String>,
     owner_references: Vec<OwnerReference>,
 }
 
@@ -118,6 +119,9 @@ struct Address {
     address: String,
 }
 
+/// The annotation that names a static pod's own UID.
+const STATIC_UID: &str = "kubernetes.io/config.hash";
+
 /// Owners of owners, where the list has them: (kind, namespace, name) → the controller's (kind, name).
 type Chain = HashMap<(String, String, String), Option<(String, String)>>;
 
@@ -157,6 +161,7 @@ fn pod(item: &Item, chain: &Chain) -> Pod {
         namespace: item.metadata.namespace.as_str().into(),
         name: item.metadata.name.as_str().into(),
         uid: item.metadata.uid.as_str().into(),
+        static_uid: item.metadata.annotations.get(STATIC_UID).map(|uid| uid.as_str().into()),
         workload: owner.as_ref().map(|(_, name)| Arc::from(name.as_str())),
         workload_kind: owner.as_ref().map(|(kind, _)| Arc::from(kind.as_str())),
         node: item.spec.node_name.as_deref().map(Arc::from),

@@ -29,6 +29,8 @@ pub struct Pod {
     pub namespace: Arc<str>,
     pub name: Arc<str>,
     pub uid: Arc<str>,
+    /// What the kubelet calls a static pod in its cgroups: the mirror in the list has another UID.
+    pub static_uid: Option<Arc<str>>,
     pub workload: Option<Arc<str>>,
     pub workload_kind: Option<Arc<str>>,
     pub node: Option<Arc<str>>,
@@ -44,6 +46,10 @@ impl Pod {
     #[must_use]
     pub fn key(&self) -> Arc<str> {
         format!("{}/{}", self.namespace, self.name).into()
+    }
+
+    fn uids(&self) -> impl Iterator<Item = &Arc<str>> {
+        [&self.uid].into_iter().chain(&self.static_uid).filter(|uid| !uid.is_empty())
     }
 }
 
@@ -103,6 +109,7 @@ pub struct Names {
     held: HashMap<IpAddr, Vec<Held>>,
     pods: BTreeMap<Arc<str>, Pod>,
     gone: BTreeMap<Arc<str>, Pod>,
+    by_uid: HashMap<Arc<str>, Arc<str>>,
     services: BTreeMap<Arc<str>, Service>,
     service_of: HashMap<IpAddr, Arc<str>>,
     nodes: BTreeMap<Arc<str>, Node>,
@@ -183,11 +190,14 @@ impl Names {
         }
     }
 
-    /// Beyond the bound the gone pods go for good, and with them their hold on addresses.
+    /// Beyond the bound the gone pods go for good, and with them their hold on addresses and UIDs.
     fn forget(&mut self) {
         while self.gone.len() > MAX_GONE {
             self.gone.pop_first();
         }
+        // Who is there comes last: a name of two lives leads from both of its UIDs.
+        let pods = self.gone.iter().chain(&self.pods);
+        self.by_uid = pods.flat_map(|(key, pod)| pod.uids().map(|uid| (Arc::clone(uid), Arc::clone(key)))).collect();
         let (pods, gone) = (&self.pods, &self.gone);
         self.held.retain(|_, owners| {
             owners.retain(|held| pods.contains_key(&held.pod) || gone.contains_key(&held.pod));
@@ -233,6 +243,12 @@ impl Names {
             return Owner::Service(Arc::clone(service));
         }
         Owner::External(address)
+    }
+
+    /// The `namespace/name` of a pod by its UID, as a cgroup's name has it; gone ones too.
+    #[must_use]
+    pub fn pod_of_uid(&self, uid: &str) -> Option<&Arc<str>> {
+        self.by_uid.get(uid)
     }
 
     /// A pod by `namespace/name`, gone ones too.

@@ -13,6 +13,7 @@ fn pod(name: &str, address: &str, created: Ns) -> Pod {
         namespace: "shop".into(),
         name: name.into(),
         uid: format!("uid-{name}-{created}").into(),
+        static_uid: None,
         workload: None,
         workload_kind: None,
         node: Some("n1".into()),
@@ -95,6 +96,23 @@ fn nodes_services_and_the_world() {
     assert_eq!(resolve("10.96.0.1"), Owner::Service("shop/cart".into()));
     assert_eq!(resolve("::ffff:10.96.0.1"), Owner::Service("shop/cart".into()));
     assert_eq!(resolve("192.0.2.1"), Owner::External("192.0.2.1".parse().expect("address")));
+}
+
+#[test]
+fn pods_are_found_by_their_uid_while_they_are_remembered() {
+    let mut names = Names::default();
+    let mut mirror = pod("etcd-n1", "10.9.0.1", 100 * SECOND);
+    mirror.static_uid = Some("5f3759df".into());
+    read(&mut names, vec![mirror, pod("a", "10.0.0.1", 100 * SECOND)], 101 * SECOND);
+    let key = |names: &Names, uid: &str| names.pod_of_uid(uid).map(ToString::to_string);
+    assert_eq!(key(&names, "5f3759df").as_deref(), Some("shop/etcd-n1"), "as the kubelet calls a static pod");
+    let uid = format!("uid-a-{}", 100 * SECOND);
+    assert_eq!(key(&names, &uid).as_deref(), Some("shop/a"));
+    read(&mut names, vec![], 150 * SECOND);
+    assert_eq!(key(&names, &uid).as_deref(), Some("shop/a"), "gone, but remembered");
+    names.retain_gone(&std::collections::HashSet::new());
+    assert_eq!(key(&names, &uid), None);
+    assert_eq!(key(&names, ""), None);
 }
 
 #[test]

@@ -3,6 +3,9 @@
 //! Only what changed is projected again: an edge by addresses is a member of one group (one row of the view), or of two
 //! when an address changed hands; a change of it makes its groups dirty, and nothing else.
 
+mod facts;
+mod loss;
+mod node;
 mod row;
 mod vertex;
 
@@ -16,7 +19,8 @@ use crate::{
     graph::{Graph, Identity},
     merge::{
         Change, FlowId, Merge,
-        flow::{Flow, FlowKey},
+        flow::Flow,
+        key::{FlowKey, Tunnel},
     },
     names::Names,
     time::Ns,
@@ -41,6 +45,7 @@ struct Group {
     server_id: Arc<str>,
     port: u16,
     protocol: u8,
+    tunnel: Option<Tunnel>,
     members: BTreeMap<FlowId, Member>,
 }
 
@@ -190,7 +195,7 @@ impl Projection {
             && merge.flow_by_key(&flow.key.swapped()).is_some_and(|(twin, flow)| twin != id && !flow.guessed());
         let mut ends: Vec<(VertexKey, VertexKey)> = Vec::new();
         for row in &flow.rows {
-            let pair = row::ends(self.view, flow, row.first_seen, swapped, names);
+            let pair = row::ends(self.view, flow, row, swapped, names);
             if !ends.contains(&pair) {
                 ends.push(pair);
             }
@@ -198,7 +203,7 @@ impl Projection {
         let whole = ends.len() == 1;
         let mut group_ids = Vec::with_capacity(ends.len());
         for (client, server) in ends {
-            let group_id = self.group(client, server, flow.key.port, flow.key.protocol);
+            let group_id = self.group(client, server, &flow.key);
             if let Some(group) = self.groups.get_mut(&group_id) {
                 group.members.insert(id, Member { swapped, whole });
             }
@@ -208,13 +213,16 @@ impl Projection {
         self.groups_of.insert(id, (flow.key, group_ids));
     }
 
-    fn group(&mut self, client: VertexKey, server: VertexKey, port: u16, protocol: u8) -> Arc<str> {
+    fn group(&mut self, client: VertexKey, server: VertexKey, key: &FlowKey) -> Arc<str> {
+        let &FlowKey { port, protocol, tunnel, .. } = key;
         let (client_id, server_id) = (client.id(), server.id());
-        let id: Arc<str> = format!("{client_id}>{server_id}:{port}/{}", row::protocol_name(protocol)).into();
+        let layer = tunnel.map_or_else(String::new, |tunnel| format!("/{}", tunnel.label()));
+        let id: Arc<str> = format!("{client_id}>{server_id}:{port}/{}{layer}", row::protocol_name(protocol)).into();
         if !self.groups.contains_key(&id) {
             self.reference(&client, &client_id);
             self.reference(&server, &server_id);
-            let group = Group { client, server, client_id, server_id, port, protocol, members: BTreeMap::new() };
+            let members = BTreeMap::new();
+            let group = Group { client, server, client_id, server_id, port, protocol, tunnel, members };
             self.groups.insert(Arc::clone(&id), group);
         }
         id
@@ -262,7 +270,7 @@ impl Projection {
 /// The rows of all nodes: those that report, and those of the pod list that never did.
 #[must_use]
 pub fn node_rows(merge: &Merge, names: &Names, now: Ns) -> Vec<NodeRow> {
-    let mut rows: Vec<NodeRow> = merge.nodes().map(|node| row::node_row(node, now)).collect();
+    let mut rows: Vec<NodeRow> = merge.nodes().map(|node| node::node_row(node, now)).collect();
     for node in names.nodes().filter(|node| merge.node_named(&node.name).is_none()) {
         rows.push(NodeRow {
             name: Arc::clone(&node.name),
@@ -293,7 +301,7 @@ pub fn node_rows(merge: &Merge, names: &Names, now: Ns) -> Vec<NodeRow> {
     rows
 }
 
-pub use row::device_rows;
+pub use node::device_rows;
 
 #[cfg(test)]
 mod tests;

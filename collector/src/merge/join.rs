@@ -1,0 +1,110 @@
+//! One reported edge joined into its flow. Pure.
+
+use wire::v1::{Edge, Report};
+
+use super::{
+    Change, FlowId, MAX_AHEAD, Merge,
+    facts::Facts,
+    flow::{Flow, Points, Row, Side, Source, Totals},
+    key::FlowKey,
+    node::NodeId,
+};
+use crate::time::{self, Ns};
+
+impl Merge {
+    /// Joins one reported edge. Returns what it touched, and whether the edge is new.
+    pub(super) fn join(
+        &mut self,
+        node: NodeId,
+        report: &Report,
+        edge: &Edge,
+        offset: Ns,
+        now: Ns,
+    ) -> Option<(FlowId, (Source, u64), bool)> {
+        let (key, side) = (FlowKey::of(edge)?, Side::of(edge)?);
+        let source = Source { node, epoch: report.epoch, side, device: edge.device };
+        let known = self.by_key.get(&key).copied();
+        let rows = known.and_then(|id| self.flows.get_mut(&id)).map(|flow| &mut flow.rows);
+        let series = (source, edge.cgroup);
+        let position = rows
+            .as_ref()
+            .and_then(|rows| rows.iter().position(|row| row.series() == series && row.incarnation == edge.incarnation));
+        let tombstone = rows.as_ref().is_some_and(|rows| {
+            rows.iter().any(|row| row.series() == series && row.incarnation == 0 && edge.incarnation <= row.through)
+        });
+        if tombstone {
+            self.refusals.tombstoned_rows += 1;
+            return None;
+        }
+        if position.is_none() && self.rows >= self.bounds.rows {
+            self.refusals.rows += 1;
+            return None;
+        }
+        let id = known.unwrap_or_else(|| self.insert_flow(key));
+        let flow = self.flows.get_mut(&id)?;
+        let limit = now.saturating_add(MAX_AHEAD);
+        let totals = Totals::of(edge, offset, limit);
+        let facts = Facts::of(edge, |ns| time::from_wire(ns).saturating_add(offset).min(limit));
+        let first_seen = time::from_wire(edge.first_seen_unix_ns).saturating_add(offset);
+        let mut change = Change::Touched;
+        let mut turned = edge.path_changed;
+        match position {
+            Some(index) => {
+                let row = &mut flow.rows[index];
+                let owners = row.pod_uids().count();
+                turned = row.join(&totals, edge, facts);
+                if row.pod_uids().count() != owners {
+                    change = Change::Reshaped;
+                }
+                if row.guessed && !edge.guessed {
+                    row.guessed = false;
+                    change = Change::Reshaped;
+                }
+                row.first_seen = row.first_seen.min(first_seen);
+                if report.seq > row.stated {
+                    (row.stated, row.finished) = (report.seq, edge.r#final);
+                } else if report.seq == row.stated {
+                    row.finished |= edge.r#final;
+                }
+            }
+            None => {
+                change = Change::Reshaped;
+                self.rows += 1;
+                flow.rows.push(Row {
+                    source,
+                    cgroup: edge.cgroup,
+                    incarnation: edge.incarnation,
+                    through: 0,
+                    stated: report.seq,
+                    finished: edge.r#final,
+                    guessed: edge.guessed,
+                    own: edge.own,
+                    first_seen,
+                    totals,
+                    points: Points::default().with(edge.point),
+                    path_changed: edge.path_changed,
+                    facts,
+                });
+            }
+        }
+        if turned {
+            flow.turn(node, now);
+        }
+        if edge.r#final
+            && let Some(epoch) = self.nodes[node as usize].epochs.get_mut(&report.epoch)
+        {
+            epoch.finished.insert(id);
+        }
+        self.settle_end(id, now);
+        self.mark_change(id, change);
+        Some((id, series, known.is_none()))
+    }
+
+    fn insert_flow(&mut self, key: FlowKey) -> FlowId {
+        let id = self.next_flow;
+        self.next_flow += 1;
+        self.by_key.insert(key, id);
+        self.flows.insert(id, Flow::new(key));
+        id
+    }
+}
