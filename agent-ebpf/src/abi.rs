@@ -25,7 +25,14 @@ pub mod programs {
     pub const INGRESS: &str = "tc_ingress";
     /// tc program for what goes to the pod (egress of the host's end).
     pub const EGRESS: &str = "tc_egress";
+    /// cgroup program for what local sockets send.
+    pub const CGROUP_EGRESS: &str = "cgroup_egress";
+    /// cgroup program for what local sockets get.
+    pub const CGROUP_INGRESS: &str = "cgroup_ingress";
 }
+
+/// The interface index that stands for the watched cgroup: no device has it.
+pub const CGROUP_IFINDEX: u32 = 0;
 
 /// Flows the kernel side holds at once, unless the agent asks for another number.
 pub const MAX_FLOWS: u32 = 65_536;
@@ -64,7 +71,7 @@ pub struct FlowKey {
     pub source: [u8; 16],
     /// Destination address.
     pub destination: [u8; 16],
-    /// Interface index of the device, in the agent's network namespace.
+    /// Interface index of the device, in the agent's network namespace; [`CGROUP_IFINDEX`] where a cgroup's program saw it.
     pub ifindex: u32,
     /// Source port. ICMP echo: the request's type if this is the reply, else 0.
     pub source_port: u16,

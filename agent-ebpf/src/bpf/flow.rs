@@ -90,8 +90,10 @@ unsafe fn follow_tcp(totals: *mut FlowTotals, packet: &Packet) {
 // BPF can add atomically but not compare and swap, so `core` offers it no `fetch_add`; the instruction itself does
 // (BPF_ATOMIC | BPF_ADD, RFC 9669 §5.3), on every kernel.
 
+/// # Safety
+/// `counter` is valid and aligned.
 #[inline(always)]
-unsafe fn add_64(counter: *mut u64, by: u64) {
+pub(super) unsafe fn add_64(counter: *mut u64, by: u64) {
     // SAFETY: the caller's pointer is valid and aligned; the instruction touches nothing else.
     unsafe { asm!("lock *(u64 *)({counter} + 0) += {by}", counter = in(reg) counter, by = in(reg) by) }
 }

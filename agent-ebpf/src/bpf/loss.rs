@@ -2,13 +2,13 @@
 
 use agent_ebpf::abi::Loss;
 
-use super::maps::LOSSES;
+use super::{flow, maps::LOSSES};
 
 /// Counts one loss on this CPU.
 #[inline(always)]
 pub(super) fn count(cause: Loss) {
     if let Some(slot) = LOSSES.get_ptr_mut(cause as u32) {
-        // SAFETY: the slot is this CPU's own, and tc programs of one CPU do not interrupt each other.
-        unsafe { *slot += 1 }
+        // SAFETY: the slot lives as long as its map. A program that watches a cgroup may be interrupted by one on a device.
+        unsafe { flow::add_64(slot, 1) }
     }
 }

@@ -1,5 +1,6 @@
 //! The programs, the maps, and what the BPF target needs beside them.
 
+mod cgroup;
 mod events;
 mod flow;
 mod fragments;

@@ -1,9 +1,12 @@
-//! A packet behind a tc context, for the parser: read where it lies, or from a copy where it does not lie in one piece.
+//! A packet behind a program's context, for the parser: read where it lies, or from a copy where it does not lie in one piece.
 
 use core::arch::asm;
 
 use agent_ebpf::parse::Packet;
-use aya_ebpf::{helpers::bpf_skb_load_bytes, programs::TcContext};
+use aya_ebpf::{
+    helpers::bpf_skb_load_bytes,
+    programs::{TcContext, sk_buff::SkBuff},
+};
 
 /// How far into a packet headers are followed: one more than the largest offset.
 const HEAD_BYTES: usize = 256;
@@ -12,7 +15,7 @@ const HEAD_BYTES: usize = 256;
 pub(super) type Head = [u8; HEAD_BYTES + 32];
 
 /// The head of a packet that is linear in memory: no helper call, no copy.
-pub(super) struct Linear<'a>(pub(super) &'a TcContext);
+pub(super) struct Linear<'a>(pub(super) &'a SkBuff);
 
 impl Packet for Linear<'_> {
     #[inline(always)]
@@ -21,11 +24,13 @@ impl Packet for Linear<'_> {
         if offset > HEAD_BYTES - N {
             return None;
         }
-        let start = self.0.data() + offset;
-        if start + N > self.0.data_end() {
+        // SAFETY: the context is valid for the whole run of the program.
+        let (data, data_end) = unsafe { ((*self.0.skb).data as usize, (*self.0.skb).data_end as usize) };
+        let start = data + offset;
+        if start + N > data_end {
             return None;
         }
-        // SAFETY: the N bytes lie between data and data_end, checked on the line above; [u8; N] wants no alignment.
+        // SAFETY: the N bytes lie between data and data_end, checked above; [u8; N] wants no alignment.
         Some(unsafe { *(start as *const [u8; N]) })
     }
 

@@ -1,7 +1,7 @@
 //! The tc programs: one body, the direction is an argument. They watch and let pass, whatever happens inside.
 
 use agent_ebpf::{
-    abi::{Direction, DirectionTotals, FlowTotals, LinkType, Loss},
+    abi::{Direction, FlowTotals, LinkType, Loss},
     parse::{Parsed, Skip, parse},
 };
 use aya_ebpf::{
@@ -74,7 +74,7 @@ fn count(ctx: &TcContext, direction: Direction) {
     totals.bytes += u64::from(ctx.len());
 
     let packet = &mut scratch.packet;
-    let outcome = match parse(&Linear(ctx), link, &mut packet.parsed) {
+    let outcome = match parse(&Linear(&ctx.skb), link, &mut packet.parsed) {
         // Perhaps only not in one piece.
         Err(Skip::Malformed) if ctx.data_end() - ctx.data() < ctx.len() as usize => {
             match Copied::new(ctx, &mut scratch.head) {
@@ -92,7 +92,9 @@ fn count(ctx: &TcContext, direction: Direction) {
             // SAFETY: no arguments, no memory.
             packet.now_ns = unsafe { bpf_ktime_get_ns() };
             fragments::join(&mut packet.parsed);
-            add(packet, totals);
+            if !add(packet) {
+                totals.lost += 1;
+            }
         }
         Err(Skip::LinkControl) => totals.link_control += 1,
         Err(Skip::Malformed) => totals.malformed += 1,
@@ -106,18 +108,18 @@ fn count(ctx: &TcContext, direction: Direction) {
 /// Wire segments of a buffer. One that a guest or a tunnel handed in unchecked (`SKB_GSO_DODGY`, include/linux/skbuff.h)
 /// has a segment size but no count yet: the kernel fills it in behind this hook.
 #[inline(always)]
-fn segments(gso_segs: u32, gso_size: u32, payload_bytes: u32) -> u32 {
+pub(super) fn segments(gso_segs: u32, gso_size: u32, payload_bytes: u32) -> u32 {
     if gso_size == 0 {
         return gso_segs.max(1);
     }
     gso_segs.max(payload_bytes.div_ceil(gso_size)).max(1)
 }
 
-/// Adds a packet to its flow; where the flow map is full, the packet goes through the ring.
+/// Adds a packet to its flow; where the flow map is full, the packet goes through the ring. False if that was full too.
 #[inline(always)]
-fn add(packet: &mut Packet, device: &mut DirectionTotals) {
+pub(super) fn add(packet: &mut Packet) -> bool {
     match crate::SABOTAGE {
-        Sabotage::Skip if now_and_then() => return,
+        Sabotage::Skip if now_and_then() => return true,
         Sabotage::Sides => packet.parsed.key.direction ^= 1,
         _ => {}
     }
@@ -140,8 +142,9 @@ fn add(packet: &mut Packet, device: &mut DirectionTotals) {
         None => {
             if !events::tell(What::UNMAPPED, packet) {
                 loss::count(Loss::MapFull);
-                device.lost += 1;
+                return false;
             }
         }
     }
+    true
 }
