@@ -2,7 +2,7 @@
 
 use std::{net::IpAddr, path::PathBuf, time::Duration};
 
-use clap::Parser;
+use clap::{Parser, Subcommand, ValueEnum};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use tracing_subscriber::{EnvFilter, filter::ParseError};
 
@@ -10,6 +10,10 @@ use tracing_subscriber::{EnvFilter, filter::ParseError};
 #[derive(Debug, Clone, Parser)]
 #[command(name = "orrery-agent", version)]
 pub struct Args {
+    /// Something else than to watch.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+
     /// Name of this node, as the cluster knows it.
     #[arg(long, env = "ORRERY_NODE", value_name = "NAME")]
     pub node: Option<String>,
@@ -26,6 +30,19 @@ pub struct Args {
     /// an uplink. May be repeated.
     #[arg(long, env = "ORRERY_DEVICES", value_name = "GLOB", value_delimiter = ',')]
     pub devices: Vec<String>,
+
+    /// How devices are watched: by the best that each grants, or by this alone.
+    #[arg(long, env = "ORRERY_TIER", value_name = "TIER", default_value = "auto")]
+    pub tier: TierChoice,
+
+    /// A directory of the cgroup v2 hierarchy: sockets outside it are not this node's.
+    #[arg(long, env = "ORRERY_SCOPE_CGROUP", value_name = "PATH")]
+    pub scope_cgroup: Option<PathBuf>,
+
+    /// A folder on a BPF file system that keeps our programs in place from one run to the next, or `off`; without it,
+    /// /sys/fs/bpf/orrery where that can be.
+    #[arg(long, env = "ORRERY_PIN_PATH", value_name = "DIR", global = true)]
+    pub pin_path: Option<PathBuf>,
 
     /// Edges held at once; what comes after counts into `other`.
     #[arg(long, env = "ORRERY_MAX_EDGES", value_name = "N", default_value_t = 65_536)]
@@ -50,6 +67,51 @@ pub struct Args {
     /// Loads the eBPF programs from a file instead of those built in.
     #[arg(long, hide = true, value_name = "FILE")]
     pub ebpf_object: Option<PathBuf>,
+}
+
+/// What the agent does beside watching.
+#[derive(Debug, Clone, PartialEq, Eq, Subcommand)]
+pub enum Command {
+    /// Removes the pins and filters that an agent left which did not end by itself. Nothing else is touched.
+    Cleanup,
+}
+
+/// How devices are to be watched.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum TierChoice {
+    /// By the best that each grants.
+    #[default]
+    Auto,
+    /// At the head of the device's TCX chains (Linux 6.6 and newer).
+    Tcx,
+    /// By filters on the device's clsact qdisc.
+    Clsact,
+    /// On the cgroup of the pods' sockets.
+    CgroupSkb,
+    /// By the sockets alone.
+    Sockets,
+}
+
+/// Where links are pinned.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum PinPath {
+    /// At the usual place, if it can be.
+    #[default]
+    Auto,
+    /// Nowhere.
+    Off,
+    /// In this folder.
+    At(PathBuf),
+}
+
+impl From<Option<PathBuf>> for PinPath {
+    fn from(given: Option<PathBuf>) -> Self {
+        match given {
+            None => Self::Auto,
+            Some(path) if path.as_os_str() == "off" => Self::Off,
+            Some(path) => Self::At(path),
+        }
+    }
 }
 
 /// Where reports go.
@@ -79,6 +141,12 @@ pub struct Config {
     pub devices: Option<GlobSet>,
     /// Devices asked for by their very name: they must be there at the start.
     pub named_devices: Vec<String>,
+    /// How devices are watched.
+    pub tier: TierChoice,
+    /// Sockets outside this cgroup are not this node's.
+    pub scope_cgroup: Option<PathBuf>,
+    /// Where links are pinned.
+    pub pin_path: PinPath,
     /// Edges held at once.
     pub max_edges: usize,
     /// Flows the kernel side holds at once.
@@ -168,6 +236,9 @@ impl TryFrom<Args> for Config {
             admin_socket: args.admin_socket,
             devices,
             named_devices,
+            tier: args.tier,
+            scope_cgroup: args.scope_cgroup,
+            pin_path: args.pin_path.into(),
             max_edges: args.max_edges,
             max_flows: args.max_flows,
             retire_after: args.retire_after,

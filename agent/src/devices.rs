@@ -58,8 +58,12 @@ pub struct Device {
     pub ifindex: u32,
     /// Unique in the epoch; grows.
     pub incarnation: u64,
-    /// Why it is unwatched; `None` where our programs are on it.
+    /// How it is watched.
+    pub tier: Tier,
+    /// What is not seen of it, and why; `None` where all is.
     pub blind_spot: Option<String>,
+    /// How often somebody took our programs off and they were put back.
+    pub reattached: u32,
     /// When the programs were attached, Unix nanoseconds.
     pub covered_since_unix_ns: u64,
     /// The kernel took it away; this is when, in monotonic nanoseconds.
@@ -72,6 +76,8 @@ pub struct Device {
     latest: [DirectionTotals; 2],
     /// Packets that no flow's entry gave back, at the worst quiet moment.
     drain_lost: u64,
+    /// Somebody took our programs off and they are not back yet.
+    taken: bool,
 }
 
 /// How long a gone device is remembered, so that its last flows find its name: longer than a flow may idle.
@@ -84,6 +90,7 @@ pub struct Devices {
     /// Gone ones whose index may have been given away.
     gone: Vec<Device>,
     last_incarnation: u64,
+    cgroup: Option<Cgroup>,
     /// Drain losses of devices that are forgotten.
     forgotten_drain_lost: u64,
 }
@@ -96,18 +103,85 @@ impl Devices {
             name: link.name.clone(),
             ifindex: link.ifindex,
             incarnation: self.last_incarnation,
+            tier: if blind_spot.is_none() { Tier::Tcx } else { Tier::Unwatched },
             blind_spot,
+            reattached: 0,
             covered_since_unix_ns,
             gone_ns: None,
             gap: None,
             sample: None,
             latest: [DirectionTotals::default(); 2],
             drain_lost: 0,
+            taken: false,
         };
         if let Some(old) = self.by_ifindex.insert(link.ifindex, device) {
             self.gone.push(old);
         }
         self.last_incarnation
+    }
+
+    /// Notes how a device is watched, and how often it had to be put back.
+    pub fn set_tier(&mut self, ifindex: u32, tier: Tier, reattached: u32) {
+        if let Some(device) = self.by_ifindex.get_mut(&ifindex) {
+            (device.tier, device.reattached) = (tier, reattached);
+        }
+    }
+
+    /// Notes what is not seen of a device, apart from how it is watched.
+    pub fn set_place(&mut self, ifindex: u32, why: Option<String>) {
+        if let Some(device) = self.by_ifindex.get_mut(&ifindex) {
+            device.blind_spot = why;
+        }
+    }
+
+    /// Notes that somebody took our programs off.
+    pub fn set_taken(&mut self, ifindex: u32) {
+        if let Some(device) = self.by_ifindex.get_mut(&ifindex) {
+            device.taken = true;
+        }
+    }
+
+    /// Indexes of the devices from which somebody took our programs.
+    pub fn taken(&self) -> impl Iterator<Item = u32> + '_ {
+        self.iter_present().filter(|device| device.taken).map(|device| device.ifindex)
+    }
+
+    /// Ends a device's account at what our programs saw last: what it carried since the last quiet moment until they
+    /// were gone is what they saw of it.
+    pub fn close(&mut self, ifindex: u32) {
+        if let Some(device) = self.by_ifindex.get_mut(&ifindex)
+            && let Some(sample) = &mut device.sample
+        {
+            for ((seen, carried), latest) in sample.iter_mut().zip(device.latest) {
+                carried.skbs += latest.skbs.saturating_sub(seen.skbs);
+                carried.bytes += latest.bytes.saturating_sub(seen.bytes);
+                *seen = latest;
+            }
+        }
+    }
+
+    /// Enters the cgroup whose sockets are watched.
+    pub fn add_cgroup(&mut self, covered_since_unix_ns: u64, blind_spot: &str) {
+        let seen = [DirectionTotals::default(); 2];
+        self.cgroup = Some(Cgroup { covered_since_unix_ns, blind_spot: blind_spot.to_owned(), seen });
+    }
+
+    /// The cgroup is watched no more.
+    pub fn remove_cgroup(&mut self) {
+        self.cgroup = None;
+    }
+
+    /// The cgroup that is watched, if one is.
+    #[must_use]
+    pub fn cgroup(&self) -> Option<&Cgroup> {
+        self.cgroup.as_ref()
+    }
+
+    /// Notes what the cgroup's programs saw.
+    pub fn cgroup_saw(&mut self, seen: [DirectionTotals; 2]) {
+        if let Some(cgroup) = &mut self.cgroup {
+            cgroup.seen = seen;
+        }
     }
 
     /// Marks a device gone.
@@ -159,7 +233,7 @@ impl Devices {
 
     /// Indexes of the devices our programs are on.
     pub fn watched(&self) -> impl Iterator<Item = u32> + '_ {
-        self.iter_present().filter(|device| device.blind_spot.is_none()).map(|device| device.ifindex)
+        self.iter_present().filter(|device| device.is_watched()).map(|device| device.ifindex)
     }
 
     /// Devices that are there.
@@ -210,20 +284,27 @@ impl Devices {
     /// Whether this device's account has never been read at a quiet moment.
     #[must_use]
     pub fn unsettled(&self, ifindex: u32) -> bool {
-        self.by_ifindex.get(&ifindex).is_some_and(|device| device.sample.is_none() && device.blind_spot.is_none())
+        self.by_ifindex.get(&ifindex).is_some_and(|device| device.sample.is_none() && device.is_watched())
     }
 
     /// All devices, for a report.
     #[must_use]
     pub fn report(&self) -> Vec<WireDevice> {
-        self.gone.iter().chain(self.by_ifindex.values()).map(Device::report).collect()
+        let devices = self.gone.iter().chain(self.by_ifindex.values()).map(Device::report);
+        devices.chain(self.cgroup.as_ref().map(Cgroup::report)).collect()
     }
 }
 
 impl Device {
+    /// Our programs are on the device itself.
+    #[must_use]
+    pub fn is_watched(&self) -> bool {
+        matches!(self.tier, Tier::Tcx | Tier::Clsact)
+    }
+
     fn report(&self) -> WireDevice {
         let gap = self.gap.unwrap_or_default();
-        let unsettled = self.gap.is_none() && self.blind_spot.is_none();
+        let unsettled = self.gap.is_none() && self.is_watched();
         let counters = |way: usize| {
             // Where no quiet moment was found, what was seen is told without a `carried` to hold it against.
             let (seen, carried) = self.sample.map_or((self.latest[way], Carried::default()), |sample| sample[way]);
@@ -242,7 +323,7 @@ impl Device {
             name: self.name.clone(),
             ifindex: self.ifindex,
             incarnation: self.incarnation,
-            tier: if self.blind_spot.is_none() { Tier::Tcx } else { Tier::Unwatched }.into(),
+            tier: self.tier.into(),
             blind_spot: self.blind_spot.clone().unwrap_or_default(),
             ingress: Some(counters(0)),
             egress: Some(counters(1)),
@@ -250,6 +331,37 @@ impl Device {
             gone: self.gone_ns.is_some(),
             unsettled,
             point: Point::Pod.into(),
+            reattached: self.reattached,
+            ..WireDevice::default()
+        }
+    }
+}
+
+/// The cgroup whose sockets are watched: no device, but told as one.
+#[derive(Debug, Clone)]
+pub struct Cgroup {
+    covered_since_unix_ns: u64,
+    blind_spot: String,
+    seen: [DirectionTotals; 2],
+}
+
+impl Cgroup {
+    fn report(&self) -> WireDevice {
+        let counters = |way: usize| DeviceCounters {
+            seen_skbs: self.seen[way].skbs,
+            seen_bytes: self.seen[way].bytes,
+            ..DeviceCounters::default()
+        };
+        WireDevice {
+            name: "cgroup".to_owned(),
+            tier: Tier::CgroupSkb.into(),
+            point: Point::Cgroup.into(),
+            blind_spot: self.blind_spot.clone(),
+            ingress: Some(counters(0)),
+            egress: Some(counters(1)),
+            covered_since_unix_ns: self.covered_since_unix_ns,
+            // No counter of the kernel's to be held against.
+            unsettled: true,
             ..WireDevice::default()
         }
     }

@@ -1,29 +1,28 @@
 //! Reads the kernel side out, tick by tick, into the table, and makes reports of it.
 
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, path::PathBuf, time::Duration};
 
-use agent_ebpf::abi::{Event, EventKind, FlowKey, FlowTotals, LinkType, Loss};
+use agent_ebpf::abi::{CGROUP_IFINDEX, Event, EventKind, FlowKey, FlowTotals, LinkType, Loss};
 use tracing::{debug, info, warn};
 use wire::v1;
 
 use crate::{
     clock,
-    config::Config,
+    config::{Config, TierChoice},
     devices::{Devices, Link, pod_facing},
     edge::{Moment, WallClock},
     ledger::Ledger,
     pace::Pace,
     session::Session,
-    source::kernel::{KernelError, links::Links, load::Kernel},
+    source::kernel::{KernelError, attach, links::Links, load::Kernel},
     summarise::{Folded, Limits, Table},
+    tiers::{Offer, Removals, Watched},
 };
 
 /// Between two reads of the devices' own counters while things change.
 const ACCOUNT_EVERY: Duration = Duration::from_secs(1);
 /// A device must be still for this long around a read of its counters.
 const STILL_FOR: Duration = Duration::from_millis(2);
-/// The longest reason told for a device that could not be attached to.
-const MAX_REASON_BYTES: usize = wire::limits::MAX_TEXT_BYTES / 2;
 /// Events taken from the ring in one go.
 const EVENTS_AT_ONCE: usize = 16_384;
 
@@ -34,8 +33,16 @@ pub struct Node {
     /// Fixed at the start: a step of the wall clock in mid-life moves no sample.
     pub(crate) clock: WallClock,
     devices_by_glob: Option<globset::GlobSet>,
-    kernel: Kernel,
+    pub(crate) kernel: Kernel,
     links: Links,
+    pub(crate) tier: TierChoice,
+    pub(crate) offer: Offer,
+    pub(crate) scope_cgroup: Option<PathBuf>,
+    pub(crate) removals: Removals,
+    /// A later run of the agent is there: nothing more is attached.
+    pub(crate) superseded: bool,
+    /// How often the hooks were looked at.
+    pub(crate) looks: u64,
     pub(crate) devices: Devices,
     pub(crate) table: Table,
     pub(crate) session: Session,
@@ -65,20 +72,33 @@ impl Node {
         if let Some(missing) = config.named_devices.iter().find(|name| !present.contains(*name)) {
             anyhow::bail!("find device: {missing}; hint: `ip link` lists the devices of this network namespace");
         }
-        let kernel = Kernel::load(config.max_flows, config.ebpf_object.as_deref())?;
+        let mut kernel = Kernel::load(config.max_flows, config.ebpf_object.as_deref())?;
         let now_ns = clock::monotonic_ns();
+        // The start's time: a later run of the agent has a greater epoch.
+        let epoch = clock::wall(0).unix_ns(now_ns);
+        let pins = attach::own_pins(&config.pin_path, &config.node, epoch)?;
+        // Until we are in its place, our predecessor must not let go.
+        let guard = pins.as_ref().and_then(|pins| pins.lock().ok());
+        if let Some(pins) = pins {
+            kernel.hooks().set_pins(pins);
+        }
         let limits = Limits {
             max_edges: config.max_edges,
             retire_after_ns: u64::try_from(config.retire_after.as_nanos()).unwrap_or(u64::MAX),
         };
         let mut node = Self {
             name: config.node.clone(),
-            // The start's time: a later run of the agent has a greater epoch.
-            epoch: clock::wall(0).unix_ns(now_ns),
+            epoch,
             clock: clock::wall(config.clock_skew_ns),
             devices_by_glob: config.devices.clone(),
             kernel,
             links,
+            tier: config.tier,
+            offer: Offer { tcx: attach::has_tcx(), cilium: false },
+            scope_cgroup: config.scope_cgroup.clone(),
+            removals: Removals::default(),
+            superseded: false,
+            looks: 0,
             devices: Devices::default(),
             table: Table::new(limits),
             session: Session::default(),
@@ -94,6 +114,8 @@ impl Node {
             split: false,
         };
         node.reconcile().await?;
+        node.kernel.hooks().sweep();
+        drop(guard);
         Ok(node)
     }
 
@@ -118,10 +140,16 @@ impl Node {
             }
             self.kernel.detach(ifindex);
             self.devices.remove(ifindex, now_ns);
+            self.removals.forget(ifindex);
             self.pace.active(now_ns);
         }
+        self.offer.cilium = links.iter().any(|link| link.name.starts_with("cilium_"));
+        self.look_for_successor();
         let mut fresh = Vec::new();
         for link in &links {
+            if self.superseded {
+                break;
+            }
             if self.devices.present(link.ifindex).is_none() && pod_facing(link, &facts, self.devices_by_glob.as_ref()) {
                 self.attach(link);
                 fresh.push(link.ifindex);
@@ -131,7 +159,7 @@ impl Node {
             self.table.forget_device(ifindex);
         }
         self.ledger.devices.set(i64::try_from(self.devices.watched().count()).unwrap_or(i64::MAX));
-        let blind = self.devices.iter_present().filter(|device| device.blind_spot.is_some()).count();
+        let blind = self.devices.iter_present().filter(|device| !device.is_watched()).count();
         self.ledger.blind_spots.set(i64::try_from(blind).unwrap_or(i64::MAX));
         if !fresh.is_empty() {
             self.pace.active(now_ns);
@@ -140,27 +168,22 @@ impl Node {
         Ok(())
     }
 
-    fn attach(&mut self, link: &Link) {
+    pub(crate) fn attach(&mut self, link: &Link) {
         // A flow that an earlier device of this index left must not count for this one.
         self.table.forget_device(link.ifindex);
-        let link_type = link.link_type.unwrap_or(LinkType::Ethernet);
-        let outcome = self.kernel.attach(link.ifindex, &link.name, link_type);
-        let now_unix_ns = self.moment().clock.unix_ns(clock::monotonic_ns());
-        match outcome {
-            Ok(()) => {
-                info!(device = %link.name, "watching device");
-                self.devices.add(link, now_unix_ns, None);
-            }
-            Err(error) => {
-                let mut why = format!("{:#}", anyhow::Error::from(error));
-                // The collector refuses longer texts, and the whole report with them.
-                why.truncate(why.floor_char_boundary(MAX_REASON_BYTES));
-                warn!(device = %link.name, error = why, "device not watched");
-                self.refused_hooks.push(format!("tcx on {}: {why}", link.name));
-                self.refused_hooks.truncate(wire::limits::MAX_REFUSED_HOOKS);
-                self.devices.add(link, now_unix_ns, Some(why));
-            }
+        let watched = self.hook(link, link.link_type.unwrap_or(LinkType::Ethernet));
+        let (tier, why) = (watched.tier.as_str_name(), watched.why.as_deref());
+        match why {
+            None => info!(device = %link.name, tier, "watching device"),
+            Some(why) => warn!(device = %link.name, tier, why, "device not watched, or not wholly"),
         }
+        self.add_device(link, watched);
+    }
+
+    pub(crate) fn add_device(&mut self, link: &Link, watched: Watched) {
+        let now_unix_ns = self.moment().clock.unix_ns(clock::monotonic_ns());
+        self.devices.add(link, now_unix_ns, watched.why);
+        self.devices.set_tier(link.ifindex, watched.tier, self.removals.times(link.ifindex));
     }
 
     /// Waits for the event ring.
@@ -272,9 +295,15 @@ impl Node {
         let links = self.links.dump().await?;
         self.accounted_ns = clock::monotonic_ns();
         let known_lost = self.devices.drain_lost();
-        for (ifindex, before) in watched.into_iter().zip(before) {
-            let link = links.iter().find(|link| link.ifindex == ifindex);
-            let (Some(link), Some(before), Some(after)) = (link, before, self.kernel.device(ifindex)) else { continue };
+        let after: Vec<_> = watched.iter().map(|ifindex| self.kernel.device(*ifindex)).collect();
+        if let Some(seen) = self.devices.cgroup().and_then(|_| self.kernel.device(CGROUP_IFINDEX)) {
+            self.devices.cgroup_saw(seen);
+        }
+        // Looked at last: programs that are there now were there while everything above was read.
+        let held: HashSet<_> = self.look_after(&links).into_iter().collect();
+        for ((ifindex, before), after) in watched.into_iter().zip(before).zip(after) {
+            let link = links.iter().find(|link| link.ifindex == ifindex && held.contains(&ifindex));
+            let (Some(link), Some(before), Some(after)) = (link, before, after) else { continue };
             if !self.devices.settle(ifindex, before, link.carried, after) {
                 continue;
             }
@@ -289,18 +318,11 @@ impl Node {
         }
         Ok(())
     }
-
-    /// Takes our programs off every device.
-    pub fn detach(&mut self) {
-        let watched: Vec<_> = self.devices.watched().collect();
-        for ifindex in watched {
-            self.kernel.detach(ifindex);
-        }
-    }
 }
 
 /// All buffers that belong to flows, on all devices: cheap to read.
 fn peek(kernel: &Kernel, devices: &Devices) -> u64 {
-    let totals = devices.watched().filter_map(|ifindex| kernel.device(ifindex));
+    let all = devices.watched().chain(devices.cgroup().map(|_| CGROUP_IFINDEX));
+    let totals = all.filter_map(|ifindex| kernel.device(ifindex));
     totals.flatten().map(|way| way.skbs.saturating_sub(way.link_control)).sum()
 }

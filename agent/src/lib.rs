@@ -3,11 +3,13 @@
 //! `run` is the only place that spawns tasks and makes channels; everything below it is called.
 
 pub mod admin;
+pub mod cleanup;
 pub mod clock;
 pub mod config;
 pub mod devices;
 pub mod drain;
 pub mod edge;
+pub mod hooks;
 pub mod ledger;
 pub mod pace;
 pub mod ports;
@@ -15,6 +17,7 @@ pub mod report;
 pub mod session;
 pub mod source;
 pub mod summarise;
+pub mod tiers;
 pub mod transport;
 
 use std::{future::Future, time::Duration};

@@ -2,7 +2,10 @@
 
 use std::{io::IsTerminal as _, process::ExitCode};
 
-use agent::config::{Args, Config};
+use agent::{
+    cleanup,
+    config::{Args, Command, Config},
+};
 use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -17,6 +20,9 @@ fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(BAD_USAGE) } else { ExitCode::SUCCESS };
         }
     };
+    if args.command == Some(Command::Cleanup) {
+        return ended(cleanup::run(&args.pin_path.into(), &mut std::io::stdout()));
+    }
     let mut config = match Config::try_from(args) {
         Ok(config) => config,
         Err(error) => {
@@ -34,7 +40,11 @@ fn main() -> ExitCode {
         logs.json().init()
     }
 
-    match start(config) {
+    ended(start(config))
+}
+
+fn ended(outcome: anyhow::Result<()>) -> ExitCode {
+    match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("orrery-agent: {error:#}");

@@ -20,14 +20,18 @@ fn root(id: &str) -> Option<PathBuf> {
     Some(hierarchy()?.join(format!("orrery-lab-{id}")))
 }
 
+/// A node's subtree: all that its pods' processes are in.
+pub(crate) fn node(id: &str, node: &str) -> Option<PathBuf> {
+    Some(root(id)?.join(node))
+}
+
 /// Makes a pod's cgroup and gives its path.
 pub(crate) fn pod(id: &str, node: &str, uid: &str) -> Result<Option<PathBuf>> {
-    let Some(root) = root(id) else {
+    let Some(node) = self::node(id, node) else {
         return Ok(None);
     };
     let uid = uid.replace('-', "_");
-    let path = root
-        .join(node)
+    let path = node
         .join("kubepods.slice/kubepods-burstable.slice")
         .join(format!("kubepods-burstable-pod{uid}.slice"))
         .join(format!("cri-containerd-{uid:0>64}.scope"));

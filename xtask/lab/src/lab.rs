@@ -111,6 +111,11 @@ impl Lab {
         self.nodes.get(number - 1).ok_or_else(|| LabError::Unknown { kind: "node", name: name.to_owned() })
     }
 
+    /// The subtree of cgroup v2 that a node's pods live in; `None` where the machine has no v2 hierarchy.
+    pub fn node_cgroup(&self, name: &str) -> Option<PathBuf> {
+        cgroup::node(self.id(), name)
+    }
+
     /// The router between the nodes.
     pub fn fabric(&self) -> &Netns {
         &self.fabric

@@ -159,6 +159,10 @@ impl Lab {
         let reports = || format!("unix:{}", self.reports_socket().display());
         command.args(["--node", node, "--collector", &options.collector.clone().unwrap_or_else(reports)]);
         command.arg("--admin-socket").arg(&admin).args(&options.arguments);
+        // Nothing of a lab outlives it, unless a test says where.
+        if !options.arguments.iter().any(|argument| argument == "--pin-path") {
+            command.args(["--pin-path", "off"]);
+        }
         let process = self.start(&name, command, Some(self.node(node)?))?;
         let agent = Agent { process, admin };
         wait_ready(&name, &agent.process, || agent.get("/healthz").is_ok_and(|response| response.status == 200))?;

@@ -1,12 +1,11 @@
 //! Reading a whole hash map in a few system calls. `aya` has no batch API; a call per element is six times dearer.
 
-use std::{
-    io,
-    os::fd::{AsRawFd as _, BorrowedFd},
-};
+use std::{io, os::fd::BorrowedFd};
 
 use agent_ebpf::abi::{FlowKey, FlowTotals};
 use zerocopy::{FromZeros as _, IntoBytes as _};
+
+use super::sys::{bpf, raw};
 
 // Command numbers of bpf(2), include/uapi/linux/bpf.h: enum bpf_cmd.
 const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_long = 21;
@@ -74,7 +73,7 @@ impl Batch {
             };
             // SAFETY: all pointers in the attribute live until the call returns, and the buffers hold `count` elements
             // of the map's key and value sizes, which both sides take from the same definition.
-            let outcome = unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut attr) };
+            let outcome = unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut attr) }.map(drop);
             let end = match outcome {
                 Ok(()) => false,
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
@@ -119,18 +118,6 @@ pub fn take(map: BorrowedFd<'_>, key: &FlowKey) -> io::Result<Option<FlowTotals>
     // SAFETY: key and value live until the call returns and have the map's sizes.
     match unsafe { bpf(BPF_MAP_LOOKUP_AND_DELETE_ELEM, &mut attr) } {
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
-        outcome => outcome.map(|()| Some(totals)),
+        outcome => outcome.map(|_| Some(totals)),
     }
-}
-
-fn raw(map: BorrowedFd<'_>) -> u32 {
-    map.as_raw_fd().cast_unsigned()
-}
-
-/// # Safety
-/// `attr` is the attribute that `command` takes, and the pointers in it are valid for it.
-unsafe fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<()> {
-    // SAFETY: the caller's promise; the size is the attribute's own, and the kernel takes the rest as zero.
-    let outcome = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
-    if outcome < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
 }

@@ -1,22 +1,23 @@
 //! The loaded object: programs, maps, the ring, and the links that hold our programs on devices.
 
-use std::{collections::HashMap, fs, os::fd::AsFd as _, path::Path};
+use std::{fs, os::fd::AsFd as _, path::Path};
 
-use agent_ebpf::abi::{DeviceTotals, DirectionTotals, Event, FlowKey, FlowTotals, LinkType, Loss, maps, programs};
+use agent_ebpf::abi::{
+    CGROUP_IFINDEX, DeviceTotals, DirectionTotals, Event, FlowKey, FlowTotals, LinkType, Loss, maps, programs,
+};
 use aya::{
     Ebpf, EbpfLoader, Pod, include_bytes_aligned,
     maps::{Map, MapData, PerCpuArray, PerCpuHashMap, PerCpuValues, RingBuf},
-    programs::{
-        LinkOrder, ProgramError, SchedClassifier, TcAttachType,
-        tc::{SchedClassifierLinkId, TcAttachOptions},
-    },
+    programs::{CgroupSkb, Program as Loaded, ProgramError, ProgramFd, SchedClassifier},
 };
 use tokio::io::unix::AsyncFd;
 use zerocopy::FromBytes as _;
 
 use super::{
     KernelError,
+    attach::{Hooks, Pair},
     batch::{self, Batch},
+    hook::Program,
 };
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/agent-ebpf-programs"));
@@ -36,7 +37,7 @@ pub struct Kernel {
     losses: PerCpuArray<MapData, u64>,
     ring: AsyncFd<RingBuf<MapData>>,
     batch: Batch,
-    links: HashMap<u32, Vec<(&'static str, SchedClassifierLinkId)>>,
+    hooks: Hooks,
     cpus: usize,
 }
 
@@ -59,11 +60,7 @@ impl Kernel {
             .map_max_entries(maps::FLOWS, max_flows)
             .load(bytes)
             .map_err(|error| KernelError::Load(Box::new(error)))?;
-        for program in [programs::INGRESS, programs::EGRESS] {
-            classifier(&mut ebpf, program)?
-                .load()
-                .map_err(|source| KernelError::Program { program, source: Box::new(source) })?;
-        }
+        let tc = pair(&mut ebpf, [programs::INGRESS, programs::EGRESS])?;
         let mut take = |name| ebpf.take_map(name).ok_or(KernelError::Missing { name });
         let (flows, devices, losses, ring) =
             (take(maps::FLOWS)?, take(maps::DEVICES)?, take(maps::LOSSES)?, take(maps::EVENTS)?);
@@ -78,47 +75,63 @@ impl Kernel {
             // SAFETY: the ring owns its descriptor and gives the same one for as long as it lives.
             ring: unsafe { AsyncFd::register(ring) }.map_err(|error| KernelError::Ring(error.into()))?,
             batch: Batch::default(),
-            links: HashMap::new(),
+            hooks: Hooks::new(tc),
             cpus: aya::util::nr_cpus().map_err(|(_, error)| KernelError::Ring(error))?,
             ebpf,
         })
+    }
+
+    /// What our programs are on.
+    pub fn hooks(&mut self) -> &mut Hooks {
+        &mut self.hooks
     }
 
     /// Puts both programs at the head of a device's TCX chains, or none.
     ///
     /// # Errors
     /// What the kernel answered; the device is then as it was.
-    pub fn attach(&mut self, ifindex: u32, name: &str, link_type: LinkType) -> Result<(), KernelError> {
+    pub fn attach(&mut self, ifindex: u32, link_type: LinkType) -> Result<(), KernelError> {
+        self.enter(ifindex, link_type)?;
+        self.hooks.attach_tcx(ifindex).inspect_err(|_| self.devices.remove(&ifindex).unwrap_or_default())?;
+        Ok(())
+    }
+
+    /// Puts both programs on a device's clsact qdisc, or none.
+    ///
+    /// # Errors
+    /// What the kernel answered, or that there is no place in front of others.
+    pub fn attach_clsact(&mut self, ifindex: u32, link_type: LinkType) -> Result<(), KernelError> {
+        self.enter(ifindex, link_type)?;
+        self.hooks.attach_clsact(ifindex).inspect_err(|_| self.devices.remove(&ifindex).unwrap_or_default())?;
+        Ok(())
+    }
+
+    /// Puts our programs on a cgroup of the v2 hierarchy: what sockets in it and below send and get.
+    ///
+    /// # Errors
+    /// What the kernel answered.
+    pub fn attach_cgroup(&mut self, path: Option<&Path>) -> Result<(), KernelError> {
+        // What sockets send counts as what a pod sends.
+        let pair = pair(&mut self.ebpf, [programs::CGROUP_EGRESS, programs::CGROUP_INGRESS])?;
+        self.enter(CGROUP_IFINDEX, LinkType::RawIp)?;
+        self.hooks
+            .attach_cgroup(pair, path)
+            .inspect_err(|_| self.devices.remove(&CGROUP_IFINDEX).unwrap_or_default())?;
+        Ok(())
+    }
+
+    /// Makes room for a device's totals, from 0.
+    fn enter(&mut self, ifindex: u32, link_type: LinkType) -> Result<(), KernelError> {
         let fresh = DeviceTotals { link_type: link_type as u8, ..DeviceTotals::default() };
         let map_error = |source| KernelError::Map { name: maps::DEVICES, source: Box::new(source) };
         let values = PerCpuValues::try_from(vec![Plain(fresh); self.cpus])
             .map_err(|source| map_error(aya::maps::MapError::from(source)))?;
-        self.devices.insert(ifindex, values, 0).map_err(map_error)?;
-        let ways = [(programs::INGRESS, TcAttachType::Ingress), (programs::EGRESS, TcAttachType::Egress)];
-        for (program, way) in ways {
-            // Never aya's plain attach: that lands last, behind programs that redirect.
-            let options = TcAttachOptions::TcxOrder(LinkOrder::first());
-            let outcome = classifier(&mut self.ebpf, program)
-                .and_then(|classifier| classifier.attach_with_options(name, way, options).map_err(refused(program)));
-            match outcome {
-                Ok(link) => self.links.entry(ifindex).or_default().push((program, link)),
-                Err(error) => {
-                    self.detach(ifindex);
-                    return Err(error);
-                }
-            }
-        }
-        Ok(())
+        self.devices.insert(ifindex, values, 0).map_err(map_error)
     }
 
     /// Takes our programs off a device, and its totals out of the map. A device that is gone took them with it.
     pub fn detach(&mut self, ifindex: u32) {
-        for (program, link) in self.links.remove(&ifindex).unwrap_or_default() {
-            if let Ok(classifier) = classifier(&mut self.ebpf, program) {
-                // The link is gone where the device is.
-                let _ = classifier.detach(link);
-            }
-        }
+        self.hooks.detach(ifindex);
         let _ = self.devices.remove(&ifindex);
     }
 
@@ -196,10 +209,26 @@ impl Kernel {
     }
 }
 
-fn classifier<'a>(ebpf: &'a mut Ebpf, name: &'static str) -> Result<&'a mut SchedClassifier, KernelError> {
-    ebpf.program_mut(name).and_then(|program| program.try_into().ok()).ok_or(KernelError::Missing { name })
+/// Loads two programs, one for each way.
+fn pair(ebpf: &mut Ebpf, names: [&'static str; 2]) -> Result<Pair, KernelError> {
+    let [from, to] = names;
+    Ok(Pair::new([program(ebpf, from)?, program(ebpf, to)?], names))
 }
 
-fn refused(program: &'static str) -> impl Fn(ProgramError) -> KernelError {
-    move |source| KernelError::Program { program, source: Box::new(source) }
+/// Loads a program, unless it is loaded.
+fn program(ebpf: &mut Ebpf, name: &'static str) -> Result<Program, KernelError> {
+    let refused = |source| KernelError::Program { program: name, source: Box::new(source) };
+    let copy = |fd: &ProgramFd| fd.as_fd().try_clone_to_owned().map_err(ProgramError::IOError);
+    let program = ebpf.program_mut(name).ok_or(KernelError::Missing { name })?;
+    if program.fd().is_err() {
+        match program {
+            Loaded::SchedClassifier(program) => SchedClassifier::load(program),
+            Loaded::CgroupSkb(program) => CgroupSkb::load(program),
+            _ => return Err(KernelError::Missing { name }),
+        }
+        .map_err(refused)?;
+    }
+    let fd = program.fd().and_then(copy).map_err(refused)?;
+    let id = program.info().map_err(refused)?.id();
+    Ok(Program { fd, id })
 }

@@ -1,8 +1,14 @@
 //! The only rooms that name `aya`: loading, attaching, reading maps and the ring, and asking the kernel for devices.
 
+pub mod attach;
 pub mod batch;
+pub mod clsact;
+pub mod hook;
 pub mod links;
 pub mod load;
+mod netlink;
+pub mod pins;
+mod sys;
 pub mod trigger;
 
 use std::io;
@@ -54,6 +60,9 @@ pub enum KernelError {
     /// The event ring could not be watched.
     #[error("watch the event ring")]
     Ring(#[source] io::Error),
+    /// A program could not be put where it was to be.
+    #[error(transparent)]
+    Attach(#[from] attach::AttachError),
     /// A batch read failed.
     #[error("read the flow map")]
     Batch(#[source] io::Error),
