@@ -116,7 +116,8 @@ fn a_refused_hook_is_a_blind_spot_and_the_rest_is_watched() {
     let receiver = Receiver::listen(&lab.reports_socket());
     let (blind, seen) = (lab.pod("p1-0").expect("a pod"), lab.pod("p1-1").expect("a pod"));
     let _full = FullChain::fill(lab.node("n1").expect("node n1"), blind.device()).expect("a full chain");
-    let _agent = lab.start_agent("n1", &AgentOptions::default()).expect("an agent");
+    let arguments = ["--tier", "tcx"].map(str::to_owned).to_vec();
+    let _agent = lab.start_agent("n1", &AgentOptions { arguments, ..AgentOptions::default() }).expect("an agent");
     let report = wait_for("a report", Duration::from_secs(5), || receiver.latest("n1")).expect("a report");
     let device = |name: &str| report.devices.iter().find(|device| device.name == name).expect("both are told");
     assert_eq!(device(blind.device()).tier, i32::from(Tier::Unwatched));

@@ -3,4 +3,6 @@
 mod exact;
 mod life;
 mod neighbour;
+mod removed;
 mod reports;
+mod upgrade;

@@ -31,6 +31,8 @@ pub(crate) struct Totals {
 #[derive(Default)]
 pub(crate) struct Heard {
     pub(crate) latest: BTreeMap<String, Report>,
+    /// The newest report of each run of a node's agent.
+    pub(crate) runs: BTreeMap<(String, u64), Report>,
     pub(crate) reports: u64,
     /// Answer 409 from now on.
     pub(crate) closed: bool,
@@ -77,7 +79,7 @@ impl Receiver {
         self.with(|heard| heard.rows.values().map(both).sum())
     }
 
-    /// One edge as one side saw it, at the device of that side's pod and nowhere else.
+    /// One edge as one side saw it, at the device of that side's pod, or at its node's cgroup, and nowhere else.
     pub(crate) fn edge(&self, edge: &lab::Edge, side: Side, pod: &lab::Pod) -> Totals {
         let (client, server) = (octets(edge.client), octets(edge.server));
         self.with(|heard| {
@@ -88,7 +90,7 @@ impl Receiver {
                     .get(node)
                     .and_then(|report| report.devices.iter().find(|device| device.incarnation == row.device));
                 if node != pod.node()
-                    || device.is_none_or(|device| device.name != pod.device())
+                    || device.is_none_or(|device| device.name != pod.device() && device.name != "cgroup")
                     || row.client != client
                     || row.server != server
                     || row.server_port != u32::from(edge.port)
@@ -170,5 +172,6 @@ fn note(heard: &mut Heard, report: Report) {
         );
         heard.rows.insert(key, edge.clone());
     }
+    heard.runs.insert((report.node.clone(), report.epoch), report.clone());
     heard.latest.insert(report.node.clone(), report);
 }

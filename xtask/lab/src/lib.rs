@@ -47,4 +47,4 @@ pub use signals::Stop;
 pub use spawn::Process;
 pub use spec::{EXTERNAL, LabSpec, Offloads, Owner, POD_MTU, Phase, PodSpec, ServiceSpec};
 pub use sys::{Netns, binary, require_root, wait_for};
-pub use tcx::FullChain;
+pub use tcx::{FullChain, Guest, Verdict, detach_all, programs_on};
