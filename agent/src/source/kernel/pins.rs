@@ -13,7 +13,7 @@ use std::{
 use agent_ebpf::abi::Direction;
 use nix::{
     fcntl::{Flock, FlockArg},
-    sys::statfs::statfs,
+    sys::statfs::{BPF_FS_MAGIC, statfs},
 };
 
 use super::hook::{Hook, Program, Target};
@@ -22,8 +22,6 @@ use super::hook::{Hook, Program, Target};
 pub const DEFAULT: &str = "/sys/fs/bpf/orrery";
 /// What the names in the folder mean; another number, another folder.
 const LAYOUT: u32 = 1;
-/// `BPF_FS_MAGIC`, include/uapi/linux/magic.h.
-const BPF_FS_MAGIC: i64 = 0xcafe_4a11;
 /// A symbolic link whose target is the owner's epoch: a BPF file system takes no plain files.
 const OWNER: &str = "owner";
 
@@ -161,7 +159,7 @@ pub fn clean(base: &Path) -> io::Result<Vec<PathBuf>> {
 #[must_use]
 pub fn on_bpffs(path: &Path) -> bool {
     let there = path.ancestors().find(|path| path.exists());
-    there.is_some_and(|path| statfs(path).is_ok_and(|found| found.filesystem_type().0 as i64 == BPF_FS_MAGIC))
+    there.is_some_and(|path| statfs(path).is_ok_and(|found| found.filesystem_type() == BPF_FS_MAGIC))
 }
 
 /// A node's folder. Names in a BPF file system have no dots; pins of one network namespace are of no use in another,
