@@ -2,13 +2,14 @@
 //!
 //! The rooms, in the order a report walks through them: [`listen`] binds, [`ingest`] limits and decodes, [`hub`] (one task)
 //! owns [`merge`] and [`names`], [`project`] makes rows of them for a [`graph`], [`stream`] and [`http`] tell browsers in the
-//! form of [`view`]. Beside the road: [`record`] and [`replay`], [`pods`], [`metrics`], [`config`]. [`loss`], [`rate`],
-//! [`merge`], [`names`], [`project`] and [`graph`] are pure: no IO, no clock, time is an argument. The clock is
+//! form of [`view`], as far as a [`filter`] lets it through. Beside the road: [`record`] and [`replay`], [`pods`], [`metrics`], [`config`]. [`loss`], [`rate`],
+//! [`merge`], [`names`], [`project`], [`filter`] and [`graph`] are pure: no IO, no clock, time is an argument. The clock is
 //! read in [`clock`].
 #![forbid(unsafe_code)]
 
 pub mod clock;
 pub mod config;
+pub mod filter;
 pub mod graph;
 pub mod http;
 pub mod hub;
