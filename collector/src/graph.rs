@@ -8,7 +8,7 @@ use std::{
     sync::Arc,
 };
 
-use crate::view::{Changes, Delta, EdgeRow, NamesRow, NodeRow, Snapshot, VertexRow, View};
+use crate::view::{Changes, Delta, EdgeRow, HiddenRow, NamesRow, NodeRow, Snapshot, VertexRow, View};
 
 /// A row that is known by an id.
 pub trait Row: Clone + PartialEq {
@@ -68,6 +68,12 @@ impl<R: Row> Table<R> {
         }
     }
 
+    /// A row by its id.
+    #[must_use]
+    pub fn get(&self, id: &str) -> Option<&R> {
+        self.rows.get(id)
+    }
+
     /// The rows in order of their ids.
     pub fn rows(&self) -> impl Iterator<Item = &R> {
         self.rows.values()
@@ -125,7 +131,8 @@ pub struct Graph {
     view: View,
     revision: u64,
     names: NamesRow,
-    names_changed: bool,
+    hidden: HiddenRow,
+    head_changed: bool,
     /// Agents' nodes.
     pub nodes: Table<NodeRow>,
     /// Vertices.
@@ -142,7 +149,8 @@ impl Graph {
             view,
             revision,
             names,
-            names_changed: false,
+            hidden: HiddenRow::default(),
+            head_changed: false,
             nodes: Table::default(),
             vertices: Table::default(),
             edges: Table::default(),
@@ -159,16 +167,22 @@ impl Graph {
     pub fn set_names(&mut self, names: &NamesRow) {
         if self.names != *names {
             self.names = names.clone();
-            self.names_changed = true;
+            self.head_changed = true;
         }
+    }
+
+    /// Sets what is left out.
+    pub fn set_hidden(&mut self, hidden: HiddenRow) {
+        self.head_changed |= self.hidden != hidden;
+        self.hidden = hidden;
     }
 
     /// What changed since the last call, as the step to the next revision; `None` if nothing did.
     pub fn step(&mut self, identity: &Identity, time_ms: i64) -> Option<Delta> {
-        if !self.names_changed && !self.nodes.dirty() && !self.vertices.dirty() && !self.edges.dirty() {
+        if !self.head_changed && !self.nodes.dirty() && !self.vertices.dirty() && !self.edges.dirty() {
             return None;
         }
-        self.names_changed = false;
+        self.head_changed = false;
         let base = self.revision;
         self.revision += 1;
         Some(Delta {
@@ -177,6 +191,7 @@ impl Graph {
             base,
             time_ms,
             names: self.names.clone(),
+            hidden: self.hidden,
             nodes: self.nodes.take(),
             vertices: self.vertices.take(),
             edges: self.edges.take(),
@@ -194,6 +209,7 @@ impl Graph {
             since_ms: identity.since_ms,
             cluster: identity.cluster.clone(),
             names: self.names.clone(),
+            hidden: self.hidden,
             nodes: self.nodes.rows().cloned().collect(),
             vertices: self.vertices.rows().cloned().collect(),
             edges: self.edges.rows().cloned().collect(),
@@ -204,6 +220,7 @@ impl Graph {
     #[must_use]
     pub fn from_snapshot(snapshot: &Snapshot) -> Self {
         let mut graph = Self::new(snapshot.view, snapshot.revision, snapshot.names.clone());
+        graph.hidden = snapshot.hidden;
         graph.nodes.apply(&Changes { upsert: snapshot.nodes.clone(), remove: Vec::new() });
         graph.vertices.apply(&Changes { upsert: snapshot.vertices.clone(), remove: Vec::new() });
         graph.edges.apply(&Changes { upsert: snapshot.edges.clone(), remove: Vec::new() });
@@ -217,6 +234,7 @@ impl Graph {
         }
         self.revision = delta.revision;
         self.names = delta.names.clone();
+        self.hidden = delta.hidden;
         self.nodes.apply(&delta.nodes);
         self.vertices.apply(&delta.vertices);
         self.edges.apply(&delta.edges);

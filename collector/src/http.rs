@@ -51,6 +51,7 @@ pub fn browser_router(parts: Parts) -> Router {
     let api = Router::new()
         .route("/api/v1/graph", get(graph))
         .route("/api/v1/devices", get(devices))
+        .route("/api/v1/filter", get(filter))
         .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .with_state(parts.clone());
@@ -83,22 +84,42 @@ async fn guard(request: Request, next: Next) -> Response {
     response
 }
 
-async fn ask(hub: &HubHandle, command: impl FnOnce(oneshot::Sender<Bytes>) -> Command) -> Response {
+async fn ask<A>(hub: &HubHandle, command: impl FnOnce(oneshot::Sender<A>) -> Command) -> Result<A, Response> {
     let (reply, answer) = oneshot::channel();
     if hub.commands.send(command(reply)).await.is_ok()
-        && let Ok(json) = answer.await
+        && let Ok(answer) = answer.await
     {
-        return ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], json).into_response();
+        return Ok(answer);
     }
-    (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response()
+    Err((StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response())
+}
+
+fn json(body: Bytes) -> Response {
+    ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
 }
 
 async fn graph(State(parts): State<Parts>, Query(query): Query<ViewQuery>) -> Response {
-    ask(&parts.hub, |reply| Command::Snapshot { view: query.view, reply }).await
+    let wish = match query.wish() {
+        Ok(wish) => wish,
+        Err(error) => return stream::bad_filter(&error),
+    };
+    match ask(&parts.hub, |reply| Command::Snapshot { wish, reply }).await {
+        Ok(Ok(body)) => json(body),
+        Ok(Err(error)) => stream::come_again("10", format!("{error}\n")),
+        Err(closing) => closing,
+    }
+}
+
+/// Whether a filter is one, without opening a view.
+async fn filter(Query(query): Query<ViewQuery>) -> Response {
+    match query.wish() {
+        Ok(wish) => axum::Json(serde_json::json!({ "filter": wish.filter.to_string() })).into_response(),
+        Err(error) => stream::bad_filter(&error),
+    }
 }
 
 async fn devices(State(parts): State<Parts>) -> Response {
-    ask(&parts.hub, |reply| Command::Devices { reply }).await
+    ask(&parts.hub, |reply| Command::Devices { reply }).await.map_or_else(|closing| closing, json)
 }
 
 async fn readyz(State(parts): State<Parts>) -> Response {

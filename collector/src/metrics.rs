@@ -23,6 +23,8 @@ pub struct Metrics {
     pub rows: Gauge,
     pub clients: Family<Label, Gauge>,
     pub refused_clients: Counter,
+    pub views: Gauge,
+    pub refused_views: Counter,
     pub lagged_clients: Counter,
     pub deltas: Family<Label, Counter>,
     pub delta_bytes: Family<Label, Counter>,
@@ -45,6 +47,8 @@ impl Default for Metrics {
             rows: Gauge::default(),
             clients: Family::default(),
             refused_clients: Counter::default(),
+            views: Gauge::default(),
+            refused_views: Counter::default(),
             lagged_clients: Counter::default(),
             deltas: Family::default(),
             delta_bytes: Family::default(),
@@ -69,6 +73,8 @@ impl Metrics {
         registry.register("merge_edges", "Edges by addresses", self.edges.clone());
         registry.register("merge_rows", "Rows: edge side, device, incarnation", self.rows.clone());
         registry.register("stream_clients", "Open streams, by view", self.clients.clone());
+        registry.register("stream_views", "Different views looked at", self.views.clone());
+        registry.register("stream_refused_views", "Views refused: too many", self.refused_views.clone());
         registry.register("stream_refused_clients", "Streams refused: too many", self.refused_clients.clone());
         registry.register(
             "stream_lagged_clients",

@@ -4,6 +4,7 @@
 use std::{sync::Arc, time::Duration};
 
 use axum::{
+    Json,
     body::Body,
     extract::{Query, State},
     http::{HeaderMap, HeaderValue, StatusCode, header},
@@ -18,7 +19,8 @@ use tokio::{
 };
 
 use crate::{
-    hub::{Command, HubHandle, Subscription},
+    filter::{Filter, FilterError, Wish},
+    hub::{Command, HubHandle, Subscription, TooManyViews},
     metrics::Metrics,
     view::View,
 };
@@ -43,16 +45,55 @@ pub struct Streams {
     pub metrics: Arc<Metrics>,
 }
 
-/// `?view=`.
+/// `?view=&filter=&noise=`.
 #[derive(Debug, Deserialize)]
 pub struct ViewQuery {
     /// Which view; `pod` when not given.
     #[serde(default)]
-    pub view: View,
+    view: View,
+    /// What of it passes; everything when not given.
+    #[serde(default)]
+    filter: String,
+    /// Whether noise is shown; it is when not given.
+    #[serde(default)]
+    noise: NoiseQuery,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+enum NoiseQuery {
+    #[default]
+    Show,
+    Hide,
+}
+
+impl ViewQuery {
+    /// What is asked for, or the answer that says what is wrong with it.
+    ///
+    /// # Errors
+    /// When the filter is none, or does not fit the view.
+    pub fn wish(&self) -> Result<Wish, FilterError> {
+        let filter: Filter = self.filter.parse()?;
+        filter.fits(self.view)?;
+        Ok(Wish { view: self.view, filter, hide_noise: self.noise == NoiseQuery::Hide })
+    }
+}
+
+/// A filter that is none: where, what, and what would be right.
+pub fn bad_filter(error: &FilterError) -> Response {
+    let FilterError { column, message, hint } = error;
+    let json = serde_json::json!({ "column": column, "message": message, "hint": hint });
+    (StatusCode::BAD_REQUEST, Json(json)).into_response()
+}
+
+/// Everything is in use; `after` seconds may be enough.
+pub fn come_again(after: &'static str, why: String) -> Response {
+    let retry = [(header::RETRY_AFTER, HeaderValue::from_static(after))];
+    (StatusCode::SERVICE_UNAVAILABLE, retry, why).into_response()
 }
 
 struct Client {
-    view: View,
+    wish: Wish,
     first: std::vec::IntoIter<Bytes>,
     live: broadcast::Receiver<Bytes>,
     heartbeat: tokio::time::Interval,
@@ -62,28 +103,26 @@ struct Client {
 
 /// Opens a stream.
 pub async fn stream(State(streams): State<Streams>, Query(query): Query<ViewQuery>, headers: HeaderMap) -> Response {
+    let wish = match query.wish() {
+        Ok(wish) => wish,
+        Err(error) => return bad_filter(&error),
+    };
     let Ok(place) = Arc::clone(&streams.places).try_acquire_owned() else {
         streams.metrics.refused_clients.inc();
-        let retry = [(header::RETRY_AFTER, HeaderValue::from_static("5"))];
-        return (StatusCode::SERVICE_UNAVAILABLE, retry, "too many streams: 256\n").into_response();
+        return come_again("5", format!("too many streams: {MAX_CLIENTS}\n"));
     };
     let last = headers.get("last-event-id").and_then(|id| event_id(id.to_str().ok()?));
-    let Some(subscription) = subscribe(&streams.hub, query.view, last).await else {
-        return (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response();
+    let subscription = match subscribe(&streams.hub, &wish, last).await {
+        Some(Ok(subscription)) => subscription,
+        Some(Err(error)) => return come_again("10", format!("{error}\n")),
+        None => return (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response(),
     };
     let mut heartbeat = interval(HEARTBEAT);
     heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
     heartbeat.reset();
     let mut first = vec![Bytes::from_static(OPENING)];
     first.extend(subscription.first);
-    let client = Client {
-        view: query.view,
-        first: first.into_iter(),
-        live: subscription.live,
-        heartbeat,
-        streams,
-        _place: place,
-    };
+    let client = Client { wish, first: first.into_iter(), live: subscription.live, heartbeat, streams, _place: place };
     let events = stream::unfold(client, |mut client| async move {
         let event = client.next().await?;
         Some((Ok::<_, std::convert::Infallible>(event), client))
@@ -123,16 +162,21 @@ impl Client {
     }
 
     async fn restart(&mut self) -> Option<()> {
-        let subscription = subscribe(&self.streams.hub, self.view, None).await?;
+        // A view that makes room for others while its client is between two events ends the stream: the client comes again.
+        let subscription = subscribe(&self.streams.hub, &self.wish, None).await?.ok()?;
         self.first = subscription.first.into_iter();
         self.live = subscription.live;
         Some(())
     }
 }
 
-async fn subscribe(hub: &HubHandle, view: View, last: Option<(String, u64)>) -> Option<Subscription> {
+async fn subscribe(
+    hub: &HubHandle,
+    wish: &Wish,
+    last: Option<(String, u64)>,
+) -> Option<Result<Subscription, TooManyViews>> {
     let (reply, answer) = oneshot::channel();
-    hub.commands.send(Command::Subscribe { view, last, reply }).await.ok()?;
+    hub.commands.send(Command::Subscribe { wish: wish.clone(), last, reply }).await.ok()?;
     answer.await.ok()
 }
 

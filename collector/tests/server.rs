@@ -1,6 +1,7 @@
 //! The whole collector on real sockets, port 0.
 
 mod client;
+mod views;
 
 use std::{sync::Arc, time::Duration};
 

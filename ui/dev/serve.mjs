@@ -19,6 +19,7 @@ const cluster = kind === 'big' ? big(now()) : kind === 'empty' ? empty : small(n
 const started = now();
 const base = new Map(cluster.edges.map((edge) => [edge.id, edge.rate]));
 const extra = [];
+const hidden = { edges: 0, vertices: 0, noise: { own: 0, dns: 0, scrapes: 0, probes: 0, kube_system: 0 } };
 let revision = 1;
 const clients = new Set();
 const TYPES = {
@@ -41,6 +42,7 @@ function snapshot() {
     since_ms: started,
     cluster: cluster.cluster,
     names: { source: 'file', state: 'fresh', error: null, read_ms: started },
+    hidden,
     nodes: cluster.nodes,
     vertices: cluster.vertices,
     edges: cluster.edges,
@@ -83,6 +85,7 @@ function step() {
     base: revision,
     time_ms: now(),
     names: null,
+    hidden,
     nodes: { upsert: [], remove: [] },
     vertices,
     edges,

@@ -3,7 +3,7 @@
  *
  * No clock: time is the collector's, carried by the frames themselves.
  */
-import type { Change, Delta, Edge, Names, NodeView, Snapshot, Vertex } from './view';
+import type { Change, Delta, Edge, Hidden, Names, NodeView, Snapshot, Vertex } from './view';
 
 /** How long a pod counts as new. */
 export const NEW_FOR_MS = 10_000;
@@ -30,6 +30,7 @@ export interface Graph {
   readonly timeMs: number;
   readonly sinceMs: number | null;
   readonly names: Names | null;
+  readonly hidden: Hidden;
   readonly nodes: ReadonlyMap<string, NodeView>;
   readonly vertices: ReadonlyMap<string, Vertex>;
   readonly edges: ReadonlyMap<string, Edge>;
@@ -72,6 +73,7 @@ export function fromSnapshot(previous: Graph | null, snapshot: Snapshot): Graph 
     timeMs: snapshot.timeMs,
     sinceMs: snapshot.sinceMs,
     names: snapshot.names,
+    hidden: snapshot.hidden,
     nodes: new Map(snapshot.nodes.map((node) => [node.name, node])),
     vertices,
     edges: new Map(snapshot.edges.map((edge) => [edge.id, edge])),
@@ -93,6 +95,7 @@ export function applyDelta(graph: Graph, delta: Delta): Step {
       revision: delta.revision,
       timeMs: delta.timeMs,
       names: delta.names ?? graph.names,
+      hidden: delta.hidden,
       nodes: changed(graph.nodes, delta.nodes, (node) => node.name),
       vertices,
       edges: changed(graph.edges, delta.edges, (edge) => edge.id),

@@ -40,6 +40,19 @@ export interface Names {
   readonly readMs: number | null;
 }
 
+/** What a filtered view leaves out: edges and vertices by the filter, edges by kind of noise. */
+export interface Hidden {
+  readonly edges: number;
+  readonly vertices: number;
+  readonly noise: {
+    readonly own: number;
+    readonly dns: number;
+    readonly scrapes: number;
+    readonly probes: number;
+    readonly kubeSystem: number;
+  };
+}
+
 /** State of a machine's agent. */
 export type NodeState = 'live' | 'late' | 'lost' | 'lossy' | 'unknown';
 
@@ -170,6 +183,7 @@ export interface Snapshot {
   readonly sinceMs: number | null;
   readonly cluster: string;
   readonly names: Names | null;
+  readonly hidden: Hidden;
   readonly nodes: readonly NodeView[];
   readonly vertices: readonly Vertex[];
   readonly edges: readonly Edge[];
@@ -188,9 +202,26 @@ export interface Delta {
   readonly base: number;
   readonly timeMs: number;
   readonly names: Names | null;
+  readonly hidden: Hidden;
   readonly nodes: Change<NodeView>;
   readonly vertices: Change<Vertex>;
   readonly edges: Change<Edge>;
+}
+
+function hidden(value: unknown, path: string): Hidden {
+  const of = fields(value, path);
+  const noise = fields(of.noise, `${path}.noise`);
+  return {
+    edges: number(of, 'edges', path),
+    vertices: number(of, 'vertices', path),
+    noise: {
+      own: number(noise, 'own', path),
+      dns: number(noise, 'dns', path),
+      scrapes: number(noise, 'scrapes', path),
+      probes: number(noise, 'probes', path),
+      kubeSystem: number(noise, 'kube_system', path),
+    },
+  };
 }
 
 function names(value: unknown, path: string): Names | null {
@@ -339,6 +370,7 @@ export function decodeSnapshot(value: unknown): Snapshot {
     sinceMs: maybeNumber(of, 'since_ms', 'snapshot'),
     cluster: maybeText(of, 'cluster', 'snapshot') ?? '',
     names: names(of.names, 'snapshot.names'),
+    hidden: hidden(of.hidden, 'snapshot.hidden'),
     nodes: list(of, 'nodes', 'snapshot', node),
     vertices: list(of, 'vertices', 'snapshot', vertex),
     edges: list(of, 'edges', 'snapshot', edge),
@@ -354,6 +386,7 @@ export function decodeDelta(value: unknown): Delta {
     base: number(of, 'base', 'delta'),
     timeMs: number(of, 'time_ms', 'delta'),
     names: names(of.names, 'delta.names'),
+    hidden: hidden(of.hidden, 'delta.hidden'),
     nodes: change(of, 'nodes', node),
     vertices: change(of, 'vertices', vertex),
     edges: change(of, 'edges', edge),

@@ -11,7 +11,7 @@ import {
   NOTICE_FOR_MS,
 } from '../src/graph';
 import type { Change, Delta, Snapshot } from '../src/view';
-import { edge, node, pod, snapshot } from './make';
+import { edge, HIDDEN, node, pod, snapshot } from './make';
 
 function delta(changes: Partial<Delta>): Delta {
   const none = { upsert: [], remove: [] };
@@ -21,6 +21,7 @@ function delta(changes: Partial<Delta>): Delta {
     base: 1,
     timeMs: 100_200,
     names: null,
+    hidden: HIDDEN,
     nodes: none,
     vertices: none,
     edges: none,

@@ -2,6 +2,13 @@
 import { fromSnapshot, type Graph } from '../src/graph';
 import type { Edge, NodeView, Snapshot, Vertex } from '../src/view';
 
+/** Nothing is left out. */
+export const HIDDEN = {
+  edges: 0,
+  vertices: 0,
+  noise: { own: 0, dns: 0, scrapes: 0, probes: 0, kubeSystem: 0 },
+};
+
 export function pod(id: string, changes: Partial<Vertex> = {}): Vertex {
   return {
     id,
@@ -85,6 +92,7 @@ export function snapshot(changes: Partial<Snapshot> = {}): Snapshot {
     sinceMs: null,
     cluster: 'test',
     names: null,
+    hidden: HIDDEN,
     nodes: [],
     vertices: [],
     edges: [],

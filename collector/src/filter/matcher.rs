@@ -14,7 +14,10 @@ impl Filter {
     pub fn edge(&self, edge: &EdgeRow, ends: [&VertexRow; 2]) -> bool {
         let hit = |term: &Term| match term.key {
             Key::Port | Key::Protocol | Key::Verdict | Key::Layer => of_edge(term, edge),
-            Key::Word => ends.iter().any(|end| of_end(term, end)) || names_service(term, edge),
+            Key::Name => ends.iter().any(|end| of_end(term, end)) || of_questions(term, edge),
+            Key::Word => {
+                ends.iter().any(|end| of_end(term, end)) || names_service(term, edge) || of_questions(term, edge)
+            }
             _ => ends.iter().any(|end| of_end(term, end)),
         };
         !self.negated().any(hit)
@@ -78,7 +81,14 @@ fn of_end(term: &Term, end: &VertexRow) -> bool {
 
 /// All that an end is called.
 fn names(end: &VertexRow) -> impl Iterator<Item = &str> {
-    std::iter::once(end.name.as_str()).chain(end.addresses.iter().map(String::as_str))
+    std::iter::once(&end.name).chain(&end.addresses).chain(&end.dns_names).map(String::as_str)
+}
+
+/// Names that were asked for on an edge that carries DNS.
+fn of_questions(term: &Term, edge: &EdgeRow) -> bool {
+    let Value::Text(pattern) = &term.value else { return false };
+    let mut names = edge.dns.iter().flat_map(|dns| &dns.questions).map(|question| &question.name);
+    names.any(|name| if term.key == Key::Word { pattern.is_in(name) } else { pattern.is(name) })
 }
 
 fn of_edge(term: &Term, edge: &EdgeRow) -> bool {
@@ -110,12 +120,13 @@ pub(super) fn is_dropping(edge: &EdgeRow) -> bool {
     let loss = &edge.loss;
     let lost = loss.forward_lost.unwrap_or(0) + loss.reverse_lost.unwrap_or(0);
     let ratio = loss.forward_ratio.unwrap_or(0.0).max(loss.reverse_ratio.unwrap_or(0.0));
-    edge.state == EdgeState::Live && loss.status == LossStatus::Measured && lost > 0 && ratio > 0.0
+    edge.drops.iter().any(|drop| drop.segments > 0)
+        || edge.state == EdgeState::Live && loss.status == LossStatus::Measured && lost > 0 && ratio > 0.0
 }
 
 /// It carries DNS.
 pub(super) fn is_dns(edge: &EdgeRow) -> bool {
-    edge.port == 53
+    edge.dns.is_some() || edge.port == 53
 }
 
 impl Pattern {

@@ -25,6 +25,31 @@ pub const MAX_BYTES: usize = 1024;
 /// The most terms of a filter.
 pub const MAX_TERMS: usize = 32;
 
+/// What a browser asks to see.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Default)]
+pub struct Wish {
+    /// How the graph is grouped.
+    pub view: View,
+    /// What of it passes.
+    pub filter: Filter,
+    /// Noise is left out.
+    pub hide_noise: bool,
+}
+
+impl Wish {
+    /// All there is in a view.
+    #[must_use]
+    pub fn whole(view: View) -> Self {
+        Self { view, ..Self::default() }
+    }
+
+    /// Nothing is left out.
+    #[must_use]
+    pub fn is_whole(&self) -> bool {
+        self.filter.is_empty() && !self.hide_noise
+    }
+}
+
 /// What a term is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Key {

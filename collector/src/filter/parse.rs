@@ -150,10 +150,8 @@ fn term(raw: Raw) -> Result<Term, FilterError> {
             }
             return Ok(Term { key, negated, value: Value::Ports(first, last) });
         }
-        Key::Protocol if value.parse::<u8>().is_err() => one_of(&PROTOCOLS).map_err(|error| FilterError {
-            hint: format!("{}, or a protocol's number", error.hint),
-            ..error
-        })?,
+        Key::Protocol if value.parse::<u8>().is_err() => one_of(&PROTOCOLS)
+            .map_err(|error| FilterError { hint: format!("{}, or a protocol's number", error.hint), ..error })?,
         Key::Verdict => one_of(&VERDICTS)?,
         Key::Layer => one_of(&LAYERS)?,
         Key::Kind => one_of(&KINDS)?,

@@ -7,7 +7,7 @@ use proptest::prelude::{
 };
 
 use super::{Filter, KEYS, Key, MAX_BYTES, MAX_TERMS, Noise, noise};
-use crate::view::{EdgeRow, Phase, Snapshot, VertexRow, View};
+use crate::view::{DnsRow, EdgeRow, Phase, QuestionRow, Snapshot, VertexRow, View};
 
 fn filter(text: &str) -> Filter {
     text.parse().unwrap_or_else(|error| panic!("{text}: {error}"))
@@ -35,6 +35,7 @@ fn vertex(kind: &str, namespace: Option<&str>, workload: Option<&str>, name: &st
         ready: true,
         host_network: false,
         created_ms: None,
+        dns_names: Vec::new(),
         ..snapshot.vertices[0].clone()
     }
 }
@@ -46,6 +47,7 @@ fn edge(client: &VertexRow, server: &VertexRow, port: u16, protocol: &str, lost:
     edge.id = format!("{}>{}:{port}/{protocol}", client.id, server.id).into();
     (edge.client, edge.server) = (Arc::clone(&client.id), Arc::clone(&server.id));
     (edge.port, edge.protocol, edge.own) = (port, protocol.to_owned(), false);
+    (edge.drops, edge.dns) = (Vec::new(), None);
     edge.state = crate::view::EdgeState::Live;
     edge.loss.status = crate::view::LossStatus::Measured;
     (edge.loss.forward_lost, edge.loss.reverse_lost) = (Some(lost), Some(0));
@@ -70,11 +72,18 @@ impl World {
         }
     }
 
+    /// The names of what web asked for, and of the address behind the far end.
+    fn named() -> Self {
+        let mut world = Self::new();
+        world.far.dns_names.push("lb-140.github.com".to_owned());
+        world
+    }
+
     /// Web asks cart, losing some; web asks the name service; cart asks the world.
     fn edges(&self) -> [(EdgeRow, [&VertexRow; 2]); 3] {
         [
             (edge(&self.web, &self.cart, 8080, "tcp", 3), [&self.web, &self.cart]),
-            (edge(&self.web, &self.dns, 53, "udp", 0), [&self.web, &self.dns]),
+            (asked(edge(&self.web, &self.dns, 53, "udp", 0)), [&self.web, &self.dns]),
             (edge(&self.cart, &self.far, 443, "tcp", 0), [&self.cart, &self.far]),
         ]
     }
@@ -86,9 +95,21 @@ impl World {
     }
 }
 
+fn asked(edge: EdgeRow) -> EdgeRow {
+    let question = QuestionRow {
+        name: "cart.store.svc.cluster.local".to_owned(),
+        r#type: "A".to_owned(),
+        queries: 1,
+        failures: 0,
+        last_rcode: "none".to_owned(),
+        last_ms: 0,
+    };
+    EdgeRow { dns: Some(DnsRow { questions: vec![question], ..DnsRow::default() }), ..edge }
+}
+
 #[test]
 fn every_term_of_the_language() {
-    let world = World::new();
+    let world = World::named();
     for (text, shown) in [
         ("", vec![0, 1, 2]),
         ("ns:shop", vec![0, 1]),
@@ -123,6 +144,9 @@ fn every_term_of_the_language() {
         ("443/tcp", vec![2]),
         ("443/udp", vec![]),
         ("udp", vec![1]),
+        ("name:cart.store.svc.*", vec![1]),
+        ("store.svc", vec![1]),
+        ("name:lb-*.github.com", vec![2]),
     ] {
         assert_eq!(world.shown(text), shown, "{text}");
     }
@@ -138,7 +162,7 @@ fn one_key_is_any_and_different_keys_are_all() {
     assert_eq!(world.shown("ns:shop workload:cart"), [0; 0]);
     assert_eq!(world.shown("ns:store workload:cart"), [0, 2]);
     assert_eq!(world.shown("ns:store name:*.github.com"), [2]);
-    assert_eq!(world.shown("web cart"), [0]);
+    assert_eq!(world.shown("web cart-0"), [0]);
     assert_eq!(world.shown("-ns:kube-system"), [0, 2]);
     assert_eq!(world.shown("!port:443 -proto:udp"), [0]);
     assert_eq!(world.shown("ns:s* -verdict:dropped -github"), [1]);

@@ -1,4 +1,4 @@
-//! One view that somebody looks at: its projection, its recent deltas, its subscribers.
+//! One view that somebody looks at: what of a projection it shows, its recent deltas, its subscribers.
 
 use std::collections::VecDeque;
 
@@ -8,13 +8,12 @@ use tokio::sync::broadcast;
 
 use super::Subscription;
 use crate::{
+    filter::Wish,
     graph::Identity,
-    merge::{Change, FlowId, Merge},
     metrics::Metrics,
-    names::Names,
-    project::Projection,
+    project::{Filtered, Projection},
     time::Ns,
-    view::{NamesRow, NodeRow, View},
+    view::{Delta, NamesRow, View},
 };
 
 /// Deltas kept for clients that come back.
@@ -27,8 +26,10 @@ const LAG: usize = 32;
 #[derive(Debug)]
 pub(super) struct LiveView {
     view: View,
-    projection: Projection,
-    identity: Option<Identity>,
+    /// `None`: the whole projection.
+    filtered: Option<Filtered>,
+    run: String,
+    revision: u64,
     recent: VecDeque<(u64, Bytes)>,
     recent_bytes: usize,
     snapshot: Option<(u64, Bytes)>,
@@ -38,23 +39,32 @@ pub(super) struct LiveView {
 }
 
 impl LiveView {
-    pub(super) fn new(view: View, revision: u64, merge: &Merge, names: &Names, names_row: &NamesRow) -> Self {
+    /// As of the projection's last step. Revisions of a filtered view go on from `revision`.
+    pub(super) fn new(
+        wish: &Wish,
+        revision: u64,
+        base: &Projection,
+        names_row: &NamesRow,
+        identity: &Identity,
+        now: Ns,
+    ) -> Self {
+        let mut filtered = (!wish.is_whole()).then(|| Filtered::new(wish.clone(), revision, names_row, base));
+        if let Some(filtered) = &mut filtered {
+            // Nobody can have the revision before: everybody begins with a snapshot.
+            let _ = filtered.step(identity, now);
+        }
         Self {
-            view,
-            projection: Projection::new(view, revision, merge, names, names_row),
-            identity: None,
+            view: wish.view,
+            revision: filtered.as_ref().map_or(base.revision(), Filtered::revision),
+            filtered,
+            run: identity.run.clone(),
             recent: VecDeque::new(),
             recent_bytes: 0,
             snapshot: None,
             sender: broadcast::Sender::new(LAG),
-            used: 0,
-            stepped: 0,
+            used: now,
+            stepped: now,
         }
-    }
-
-    /// Nothing was told yet.
-    pub(super) fn is_fresh(&self) -> bool {
-        self.identity.is_none()
     }
 
     pub(super) fn touch(&mut self, now: Ns) {
@@ -70,37 +80,27 @@ impl LiveView {
     }
 
     pub(super) fn revision(&self) -> u64 {
-        self.projection.revision()
+        self.revision
     }
 
-    pub(super) fn set_nodes(&mut self, rows: &[NodeRow]) {
-        self.projection.set_nodes(rows);
-    }
-
-    pub(super) fn update(&mut self, changes: &[(FlowId, Change)], merge: &Merge, names: &Names) {
-        self.projection.update(changes, merge, names);
-    }
-
-    /// Makes the next delta and sends it to all subscribers: one buffer for everybody.
-    pub(super) fn step(
-        &mut self,
-        merge: &Merge,
-        names: &Names,
-        names_row: &NamesRow,
-        identity: &Identity,
-        now: Ns,
-        metrics: &Metrics,
-    ) {
+    /// Follows a step of the projection and sends what changed here to all subscribers: one buffer for everybody.
+    pub(super) fn take(&mut self, delta: &Delta, base: &Projection, identity: &Identity, now: Ns, metrics: &Metrics) {
         self.stepped = now;
-        let first = self.identity.is_none();
-        self.identity.get_or_insert_with(|| identity.clone());
-        let Some(delta) = self.projection.step(merge, names, names_row, identity, now) else { return };
-        self.snapshot = None;
-        if first {
-            // Nobody can have the revision before: everybody begins with a snapshot.
-            return;
+        match &mut self.filtered {
+            None => self.send(delta, metrics),
+            Some(filtered) => {
+                filtered.take(delta, base);
+                if let Some(delta) = filtered.step(identity, now) {
+                    self.send(&delta, metrics);
+                }
+            }
         }
-        let bytes = event("delta", &identity.run, delta.revision, &delta);
+    }
+
+    fn send(&mut self, delta: &Delta, metrics: &Metrics) {
+        self.snapshot = None;
+        self.revision = delta.revision;
+        let bytes = event("delta", &self.run, delta.revision, delta);
         let label = [("view", self.view.label())];
         metrics.deltas.get_or_create(&label).inc();
         metrics.delta_bytes.get_or_create(&label).inc_by(bytes.len() as u64);
@@ -116,43 +116,48 @@ impl LiveView {
         let _ = self.sender.send(bytes);
     }
 
-    pub(super) fn subscribe(&mut self, last: Option<(String, u64)>) -> Subscription {
+    pub(super) fn subscribe(
+        &mut self,
+        last: Option<(String, u64)>,
+        base: &Projection,
+        identity: &Identity,
+    ) -> Subscription {
         let live = self.sender.subscribe();
         let first = match last.and_then(|last| self.since(&last)) {
             Some(missed) => missed,
-            None => vec![self.snapshot_event()],
+            None => vec![self.snapshot_event(base, identity)],
         };
         Subscription { first, live }
     }
 
     /// The deltas after the client's last event, if all of them are still here.
     fn since(&self, (run, revision): &(String, u64)) -> Option<Vec<Bytes>> {
-        let identity = self.identity.as_ref()?;
-        if *run != identity.run || *revision > self.revision() {
+        if *run != self.run || *revision > self.revision {
             return None;
         }
         let missed: Vec<Bytes> =
             self.recent.iter().filter(|(to, _)| to > revision).map(|(_, bytes)| bytes.clone()).collect();
-        (missed.len() as u64 == self.revision() - revision).then_some(missed)
+        (missed.len() as u64 == self.revision - revision).then_some(missed)
     }
 
-    pub(super) fn snapshot_json(&mut self) -> Bytes {
+    pub(super) fn snapshot_json(&mut self, base: &Projection, identity: &Identity) -> Bytes {
         if let Some((revision, bytes)) = &self.snapshot
-            && *revision == self.revision()
+            && *revision == self.revision
         {
             return bytes.clone();
         }
-        let Some(identity) = &self.identity else { return Bytes::new() };
-        let snapshot = self.projection.snapshot(identity, self.stepped);
+        let snapshot = match &self.filtered {
+            None => base.snapshot(identity, self.stepped),
+            Some(filtered) => filtered.snapshot(identity, self.stepped),
+        };
         let bytes = Bytes::from(serde_json::to_vec(&snapshot).unwrap_or_default());
-        self.snapshot = Some((self.revision(), bytes.clone()));
+        self.snapshot = Some((self.revision, bytes.clone()));
         bytes
     }
 
-    fn snapshot_event(&mut self) -> Bytes {
-        let json = self.snapshot_json();
-        let run = self.identity.as_ref().map_or("", |identity| identity.run.as_str());
-        let head = format!("id: {run}-{}\nevent: snapshot\ndata: ", self.projection.revision());
+    fn snapshot_event(&mut self, base: &Projection, identity: &Identity) -> Bytes {
+        let json = self.snapshot_json(base, identity);
+        let head = format!("id: {}-{}\nevent: snapshot\ndata: ", self.run, self.revision);
         [head.as_bytes(), &json, b"\n\n"].concat().into()
     }
 }

@@ -2,8 +2,9 @@
 //! its place in the stream in one step, so that nothing falls between.
 
 mod live;
+mod views;
 
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::{
@@ -12,16 +13,18 @@ use tokio::{
 };
 use wire::v1::Report;
 
-use self::live::LiveView;
+pub use self::views::MAX_VIEWS;
+use self::views::Views;
 use crate::{
     clock,
+    filter::Wish,
     graph::Identity,
     merge::{Bounds, Merge, Verdict},
     metrics::Metrics,
     names::{Inventory, Names, Owner},
     project,
-    time::{Ns, SECOND},
-    view::{NamesRow, View, ms},
+    time::Ns,
+    view::{NamesRow, ms},
 };
 
 /// Reports that wait for the hub.
@@ -36,8 +39,6 @@ const NEW_EDGE_TICK: Duration = Duration::from_millis(10);
 const REFRESH: Duration = Duration::from_millis(500);
 /// Every this many refreshes, gone pods that no edge remembers and nodes that left are forgotten: it looks at all edges.
 const FORGET_EVERY: u32 = 60;
-/// A view without streams is kept for this long after it was last asked for.
-const VIEW_KEPT: Ns = 10 * SECOND;
 
 /// A decoded report on its way in.
 #[derive(Debug)]
@@ -74,19 +75,19 @@ pub enum Command {
     Names(NamesUpdate),
     /// A stream begins.
     Subscribe {
-        /// Of this view.
-        view: View,
+        /// Of this.
+        wish: Wish,
         /// The last event the client has: run and revision.
         last: Option<(String, u64)>,
         /// Where the answer goes.
-        reply: oneshot::Sender<Subscription>,
+        reply: oneshot::Sender<Result<Subscription, TooManyViews>>,
     },
     /// The graph, once.
     Snapshot {
-        /// Of this view.
-        view: View,
+        /// Of this.
+        wish: Wish,
         /// Where the JSON goes.
-        reply: oneshot::Sender<Bytes>,
+        reply: oneshot::Sender<Result<Bytes, TooManyViews>>,
     },
     /// The devices' accounts.
     Devices {
@@ -94,6 +95,14 @@ pub enum Command {
         reply: oneshot::Sender<Bytes>,
     },
 }
+
+/// As many different views are looked at as there may be.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "{MAX_VIEWS} different views are open, and no more may be; hint: a view, a filter and whether noise is hidden make one: \
+     ask for one that is open, or come again when another was closed"
+)]
+pub struct TooManyViews;
 
 /// A stream's beginning: events to send first, then the live ones.
 #[derive(Debug)]
@@ -137,8 +146,7 @@ pub struct Hub {
     names: Names,
     names_row: NamesRow,
     identity: Identity,
-    views: BTreeMap<View, LiveView>,
-    revisions: BTreeMap<View, u64>,
+    views: Views,
     clock: fn() -> Ns,
     metrics: Arc<Metrics>,
     last_flush: Instant,
@@ -165,8 +173,7 @@ impl Hub {
                 read_ms: None,
             },
             identity: Identity { run: format!("{:016x}", setup.run), cluster: setup.cluster, since_ms: ms(now) },
-            views: BTreeMap::new(),
-            revisions: BTreeMap::new(),
+            views: Views::default(),
             clock: setup.clock,
             metrics: setup.metrics,
             last_flush: clock::instant(),
@@ -220,13 +227,13 @@ impl Hub {
     fn command(&mut self, command: Command) {
         match command {
             Command::Names(update) => self.take_names(update),
-            Command::Subscribe { view, last, reply } => {
-                let live = self.live(view);
-                let _ = reply.send(live.subscribe(last));
+            Command::Subscribe { wish, last, reply } => {
+                let opened = self.open(&wish);
+                let _ = reply.send(opened.and_then(|()| self.views.subscribe(&wish, last, &self.identity)));
             }
-            Command::Snapshot { view, reply } => {
-                let live = self.live(view);
-                let _ = reply.send(live.snapshot_json());
+            Command::Snapshot { wish, reply } => {
+                let opened = self.open(&wish);
+                let _ = reply.send(opened.and_then(|()| self.views.snapshot(&wish, &self.identity)));
             }
             Command::Devices { reply } => {
                 let rows = project::device_rows(&self.merge);
@@ -257,23 +264,20 @@ impl Hub {
         self.flush_within(TICK);
     }
 
-    /// The live form of a view, as of the last flush; made now when it is first asked for. Asking often flushes nothing.
-    fn live(&mut self, view: View) -> &mut LiveView {
+    /// Makes a view live, as of the last flush; a projection that is first asked for is made now. Asking often flushes nothing.
+    fn open(&mut self, wish: &Wish) -> Result<(), TooManyViews> {
         let now = (self.clock)();
-        if !self.views.contains_key(&view) {
+        if !self.views.projects(wish.view) {
             // It shows all that was reported, changes that wait for the flush among it.
             self.merge.evaluate_changed(now);
+            let rows = project::node_rows(&self.merge, &self.names, now);
+            self.views.project(wish.view, &self.merge, &self.names, &self.names_row, &rows, &self.identity, now);
         }
-        let live = self.views.entry(view).or_insert_with(|| {
-            let revision = self.revisions.get(&view).copied().unwrap_or(0);
-            LiveView::new(view, revision, &self.merge, &self.names, &self.names_row)
-        });
-        live.touch(now);
-        if live.is_fresh() {
-            live.set_nodes(&project::node_rows(&self.merge, &self.names, now));
-            live.step(&self.merge, &self.names, &self.names_row, &self.identity, now, &self.metrics);
+        let opened = self.views.open(wish, &self.names_row, &self.identity, now);
+        if opened.is_err() {
+            self.metrics.refused_views.inc();
         }
-        live
+        opened
     }
 
     /// What time alone changes.
@@ -285,16 +289,9 @@ impl Hub {
             self.forget_gone_pods();
             self.forget_nodes(now);
         }
-        let kept = |live: &LiveView| live.clients() > 0 || now.saturating_sub(live.used()) < VIEW_KEPT;
-        for (view, live) in &self.views {
-            self.revisions.insert(*view, live.revision());
-            let clients = i64::try_from(live.clients()).unwrap_or(i64::MAX);
-            self.metrics.clients.get_or_create(&[("view", view.label())]).set(clients);
-        }
-        self.views.retain(|_, live| kept(live));
+        self.views.forget_unused(now, &self.metrics);
         if !self.views.is_empty() {
-            let rows = project::node_rows(&self.merge, &self.names, now);
-            self.views.values_mut().for_each(|live| live.set_nodes(&rows));
+            self.views.set_nodes(&project::node_rows(&self.merge, &self.names, now));
         }
         self.count();
         self.flush_within(TICK);
@@ -351,9 +348,7 @@ impl Hub {
         let now = (self.clock)();
         self.merge.evaluate_changed(now);
         let changes = self.merge.take_changes();
-        for live in self.views.values_mut() {
-            live.update(&changes, &self.merge, &self.names);
-            live.step(&self.merge, &self.names, &self.names_row, &self.identity, now, &self.metrics);
-        }
+        self.views.update(&changes, &self.merge, &self.names);
+        self.views.step(&self.merge, &self.names, &self.names_row, &self.identity, now, &self.metrics);
     }
 }

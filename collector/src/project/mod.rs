@@ -4,6 +4,7 @@
 //! when an address changed hands; a change of it makes its groups dirty, and nothing else.
 
 mod facts;
+mod filtered;
 mod loss;
 mod node;
 mod row;
@@ -56,7 +57,8 @@ pub struct Projection {
     graph: Graph,
     groups: HashMap<Arc<str>, Group>,
     groups_of: HashMap<FlowId, (FlowKey, Vec<Arc<str>>)>,
-    referenced: HashMap<Arc<str>, (VertexKey, usize)>,
+    /// Vertices that edges lead to, each with its groups.
+    referenced: HashMap<Arc<str>, (VertexKey, HashSet<Arc<str>>)>,
     dirty: HashSet<Arc<str>>,
     vertices_dirty: bool,
     names_revision: u64,
@@ -170,6 +172,11 @@ impl Projection {
         self.graph.revision()
     }
 
+    /// The ids of the edges that lead to a vertex.
+    fn edges_at(&self, vertex: &str) -> impl Iterator<Item = &Arc<str>> {
+        self.referenced.get(vertex).into_iter().flat_map(|(_, groups)| groups)
+    }
+
     fn reattach(&mut self, id: FlowId, flow: &Flow, merge: &Merge, names: &Names) {
         self.detach(id);
         self.attach(id, flow, merge, names);
@@ -184,8 +191,8 @@ impl Projection {
             if group.members.is_empty() {
                 let (client, server) = (Arc::clone(&group.client_id), Arc::clone(&group.server_id));
                 self.groups.remove(&group_id);
-                self.unreference(&client);
-                self.unreference(&server);
+                self.unreference(&client, &group_id);
+                self.unreference(&server, &group_id);
             }
         }
     }
@@ -219,8 +226,8 @@ impl Projection {
         let layer = tunnel.map_or_else(String::new, |tunnel| format!("/{}", tunnel.label()));
         let id: Arc<str> = format!("{client_id}>{server_id}:{port}/{}{layer}", row::protocol_name(protocol)).into();
         if !self.groups.contains_key(&id) {
-            self.reference(&client, &client_id);
-            self.reference(&server, &server_id);
+            self.reference(&client, &client_id, &id);
+            self.reference(&server, &server_id, &id);
             let members = BTreeMap::new();
             let group = Group { client, server, client_id, server_id, port, protocol, tunnel, members };
             self.groups.insert(Arc::clone(&id), group);
@@ -228,20 +235,16 @@ impl Projection {
         id
     }
 
-    fn reference(&mut self, key: &VertexKey, id: &Arc<str>) {
-        match self.referenced.get_mut(id) {
-            Some((_, count)) => *count += 1,
-            None => {
-                self.referenced.insert(Arc::clone(id), (key.clone(), 1));
-                self.vertices_dirty = true;
-            }
-        }
+    fn reference(&mut self, key: &VertexKey, id: &Arc<str>, group_id: &Arc<str>) {
+        let (_, groups) = self.referenced.entry(Arc::clone(id)).or_insert_with(|| (key.clone(), HashSet::new()));
+        self.vertices_dirty |= groups.is_empty();
+        groups.insert(Arc::clone(group_id));
     }
 
-    fn unreference(&mut self, id: &Arc<str>) {
-        if let Some((_, count)) = self.referenced.get_mut(id) {
-            *count -= 1;
-            if *count == 0 {
+    fn unreference(&mut self, id: &Arc<str>, group_id: &Arc<str>) {
+        if let Some((_, groups)) = self.referenced.get_mut(id) {
+            groups.remove(group_id);
+            if groups.is_empty() {
                 self.referenced.remove(id);
                 self.vertices_dirty = true;
             }
@@ -301,6 +304,7 @@ pub fn node_rows(merge: &Merge, names: &Names, now: Ns) -> Vec<NodeRow> {
     rows
 }
 
+pub use filtered::Filtered;
 pub use node::device_rows;
 
 #[cfg(test)]

@@ -3,8 +3,9 @@
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
 use wire::v1::{ClockOffset, Counters, Edge, Report};
 
-use super::{Projection, node_rows};
+use super::{Filtered, Projection, node_rows};
 use crate::{
+    filter::Wish,
     graph::{Graph, Identity},
     merge::{Bounds, Merge},
     names::{Inventory, Names, file},
@@ -139,6 +140,8 @@ proptest! {
         let mut world = World::new();
         let mut projections = View::ALL.map(|view| Projection::new(view, 0, &world.merge, &world.names, &names_row()));
         let mut browsers = View::ALL.map(|view| Graph::new(view, 0, names_row()));
+        let mut filtered = wishes().map(|wish| Filtered::new(wish, 0, &names_row(), &projections[0]));
+        let mut filtered_browsers = wishes().map(|wish| Graph::new(wish.view, 0, names_row()));
         for step in &steps {
             world.apply(step);
             let changes = world.merge.take_changes();
@@ -151,6 +154,9 @@ proptest! {
                 projection.set_nodes(&nodes);
                 if let Some(delta) = projection.step(&world.merge, &world.names, &names_row(), &identity(), world.now) {
                     prop_assert!(browser.apply(&delta));
+                    for filtered in filtered.iter_mut().filter(|_| projection.view == View::Pod) {
+                        filtered.take(&delta, projection);
+                    }
                 }
                 let told = browser.snapshot(&identity(), crate::view::ms(world.now));
                 prop_assert_eq!(&told, &projection.snapshot(&identity(), world.now));
@@ -161,8 +167,37 @@ proptest! {
                 prop_assert_eq!(&told.edges, &afresh.edges);
                 prop_assert_eq!(&told.vertices, &afresh.vertices);
             }
+            for ((filtered, browser), wish) in filtered.iter_mut().zip(&mut filtered_browsers).zip(wishes()) {
+                if let Some(delta) = filtered.step(&identity(), world.now) {
+                    prop_assert!(browser.apply(&delta));
+                }
+                let told = browser.snapshot(&identity(), crate::view::ms(world.now));
+                prop_assert_eq!(&told, &filtered.snapshot(&identity(), world.now));
+                let mut afresh = Filtered::new(wish, 0, &names_row(), &projections[0]);
+                afresh.step(&identity(), world.now);
+                let afresh = afresh.snapshot(&identity(), world.now);
+                prop_assert_eq!(&told.edges, &afresh.edges);
+                prop_assert_eq!(&told.vertices, &afresh.vertices);
+                prop_assert_eq!((&told.nodes, told.hidden), (&afresh.nodes, afresh.hidden));
+            }
         }
     }
+}
+
+/// Filters by what stays of an edge, by what changes, and by noise.
+fn wishes() -> [Wish; 5] {
+    let wish = |filter: &str, hide_noise| Wish {
+        filter: filter.parse().expect("a filter"),
+        hide_noise,
+        ..Wish::whole(View::Pod)
+    };
+    [
+        wish("ns:ns0 -pod:w2-*", false),
+        wish("workload:w1", false),
+        wish("kind:external port:80", true),
+        wish("verdict:dropped", false),
+        wish("", true),
+    ]
 }
 
 fn edges(world: &World, view: View) -> Snapshot {
@@ -181,6 +216,28 @@ fn views_group_and_name() {
     assert_eq!(ids(View::Workload), ["workload:ns0/StatefulSet/w0>workload:ns0/StatefulSet/w2:80/tcp"]);
     assert_eq!(ids(View::Namespace), ["namespace:ns0>namespace:ns0:80/tcp"]);
     assert_eq!(ids(View::Node), ["node:n1>node:n1:80/tcp"]);
+}
+
+#[test]
+fn a_filter_says_what_it_hides() {
+    let mut world = World::new();
+    world.apply(&Step::Names(0b0000_0101));
+    world.apply(&Step::Report { node: 1, edges: vec![(1, 2, true, false, false), (2, 4, true, false, false)] });
+    let mut projection = Projection::new(View::Pod, 0, &world.merge, &world.names, &names_row());
+    projection.step(&world.merge, &world.names, &names_row(), &identity(), world.now);
+    let shown = |text: &str| {
+        let wish = Wish { filter: text.parse().expect("a filter"), ..Wish::whole(View::Pod) };
+        let mut filtered = Filtered::new(wish, 0, &names_row(), &projection);
+        filtered.step(&identity(), world.now);
+        let snapshot = filtered.snapshot(&identity(), world.now);
+        let vertices: Vec<String> = snapshot.vertices.iter().map(|row| row.id.to_string()).collect();
+        (vertices, snapshot.edges.len(), snapshot.hidden.edges, snapshot.hidden.vertices)
+    };
+    // The pod's own edge takes its other end along; the address nobody listed comes with its edge only.
+    assert_eq!(shown("pod:w0-0"), (vec!["pod:ns0/w0-0".to_owned(), "pod:ns0/w2-2".to_owned()], 1, 1, 1));
+    assert_eq!(shown("kind:external").0, ["external:10.0.0.4", "pod:ns0/w2-2"]);
+    assert_eq!(shown("-kind:external").0, ["pod:ns0/w0-0", "pod:ns0/w2-2"]);
+    assert_eq!(shown("port:443"), (vec![], 0, 2, 3));
 }
 
 #[test]

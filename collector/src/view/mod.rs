@@ -259,6 +259,28 @@ pub struct EdgeRow {
     pub dns: Option<DnsRow>,
 }
 
+/// Edges left out as noise, by kind.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "docs/api.md describes every field of the JSON")]
+pub struct NoiseRow {
+    pub own: u64,
+    pub dns: u64,
+    pub scrapes: u64,
+    pub probes: u64,
+    pub kube_system: u64,
+}
+
+/// What a filtered view leaves out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "docs/api.md describes every field of the JSON")]
+pub struct HiddenRow {
+    pub edges: u64,
+    pub vertices: u64,
+    pub noise: NoiseRow,
+}
+
 /// The whole graph of one view.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -271,6 +293,7 @@ pub struct Snapshot {
     pub since_ms: i64,
     pub cluster: String,
     pub names: NamesRow,
+    pub hidden: HiddenRow,
     pub nodes: Vec<NodeRow>,
     pub vertices: Vec<VertexRow>,
     pub edges: Vec<EdgeRow>,
@@ -310,6 +333,7 @@ pub struct Delta {
     pub base: u64,
     pub time_ms: i64,
     pub names: NamesRow,
+    pub hidden: HiddenRow,
     pub nodes: Changes<NodeRow>,
     pub vertices: Changes<VertexRow>,
     pub edges: Changes<EdgeRow>,
