@@ -117,7 +117,7 @@ async fn the_view_bound_holds() {
     let mut report = two(1);
     report.edges[0].server_port = 60;
     agent.post(&codec::encode_report(&report).expect("encode")).await;
-    let last = streams.iter_mut().nth(59).expect("the stream of port 60");
+    let last = streams.get_mut(59).expect("the stream of port 60");
     assert_eq!(last.event().await.name, "snapshot");
     last.until(|event| event.data["edges"]["upsert"].to_string().contains("\"port\":60,")).await;
     collector.stop().await;
