@@ -15,6 +15,8 @@ pub mod maps {
     pub const FRAGMENTS: &str = "FRAGMENTS";
     /// `Event`s.
     pub const EVENTS: &str = "EVENTS";
+    /// `DnsHead`s, each with what was taken of the message behind it.
+    pub const DNS: &str = "DNS";
     /// Lost telemetry by [`Loss`](super::Loss), per CPU.
     pub const LOSSES: &str = "LOSSES";
 }
@@ -42,6 +44,12 @@ pub const MAX_DEVICES: u32 = 4_096;
 pub const MAX_FRAGMENTS: u32 = 8_192;
 /// Bytes of the event ring.
 pub const EVENTS_BYTES: u32 = 1 << 20;
+/// Bytes of the ring of DNS messages: some 6,000 of up to 256 bytes, 1,000 larger ones.
+pub const DNS_RING_BYTES: u32 = 1 << 21;
+/// Bytes taken of a DNS message at the most: more than one packet of an Ethernet carries. A power of two.
+pub const DNS_SNAP_BYTES: usize = 2_048;
+/// Ports whose datagrams and segments are taken for DNS.
+pub const DNS_PORT: u16 = 53;
 
 /// Which way past the hook (IPFIX field 61): `Ingress` of the host's end of a pod's veth is what the pod sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -268,6 +276,25 @@ pub struct Event {
 /// The packet of an [`Event`] is an ICMP error that quotes its flow; a bit of [`Event::flags`].
 pub const EVENT_ICMP_ERROR: u8 = 1 << 7;
 
+/// What stands before a DNS message, or before its beginning, in the ring `DNS`. A segment of TCP begins with the length
+/// of its message (RFC 1035 §4.2.2).
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[repr(C)]
+pub struct DnsHead {
+    /// `CLOCK_MONOTONIC`.
+    pub time_ns: u64,
+    /// The packet's flow.
+    pub key: FlowKey,
+    /// Bytes behind the transport header, whether they were taken or not.
+    pub payload_bytes: u32,
+    /// Bytes that follow this head.
+    pub taken: u16,
+    /// 1: the packet is a first fragment, so that the payload goes on in others.
+    pub fragment: u8,
+    /// Always 0.
+    pub reserved: [u8; 5],
+}
+
 /// Where telemetry can be lost on the kernel side; the index into `LOSSES`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u32)]
@@ -282,14 +309,16 @@ pub enum Loss {
     UnknownDevice = 3,
     /// More IPv6 extension headers than the parser follows.
     HeaderDepth = 4,
+    /// A DNS message found its ring full.
+    DnsRingFull = 5,
 }
 
 impl Loss {
     /// How many causes there are.
-    pub const COUNT: u32 = 5;
+    pub const COUNT: u32 = 6;
     /// All causes, in the order of their index.
     pub const ALL: [Self; Self::COUNT as usize] =
-        [Self::RingFull, Self::MapFull, Self::Fragment, Self::UnknownDevice, Self::HeaderDepth];
+        [Self::RingFull, Self::MapFull, Self::Fragment, Self::UnknownDevice, Self::HeaderDepth, Self::DnsRingFull];
 }
 
 /// An IPv4 address in the mapped form that keys use.
@@ -307,4 +336,6 @@ const _: () = {
     assert!(size_of::<FragmentKey>() == 44);
     assert!(size_of::<DeviceTotals>() == 88);
     assert!(size_of::<Event>() == 64);
+    assert!(size_of::<DnsHead>() == 64);
+    assert!(DNS_SNAP_BYTES.is_power_of_two());
 };

@@ -6,6 +6,8 @@ use clap::{Parser, Subcommand, ValueEnum};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use tracing_subscriber::{EnvFilter, filter::ParseError};
 
+use crate::dns::NameMode;
+
 /// Watches what the pods of this node say to each other and tells the collector.
 #[derive(Debug, Clone, Parser)]
 #[command(name = "orrery-agent", version)]
@@ -55,6 +57,10 @@ pub struct Args {
     /// An edge without traffic for this long leaves the table.
     #[arg(long, env = "ORRERY_RETIRE_AFTER", value_name = "DURATION", default_value = "10m", value_parser = humantime::parse_duration)]
     pub retire_after: Duration,
+
+    /// How much of the names in DNS messages leaves the node: whole names, only their last two labels, or none.
+    #[arg(long, env = "ORRERY_DNS_NAMES", value_enum, default_value_t)]
+    pub dns_names: NameMode,
 
     /// What is logged: error, warn, info, debug or trace, or a filter such as `info,agent=debug`.
     #[arg(long, env = "ORRERY_LOG_LEVEL", value_name = "FILTER", default_value = "info")]
@@ -153,6 +159,8 @@ pub struct Config {
     pub max_flows: u32,
     /// When a silent edge retires.
     pub retire_after: Duration,
+    /// How much of a DNS name leaves the node.
+    pub dns_names: NameMode,
     /// Log filter.
     pub log_level: EnvFilter,
     /// Nanoseconds added to the wall clock.
@@ -242,6 +250,7 @@ impl TryFrom<Args> for Config {
             max_edges: args.max_edges,
             max_flows: args.max_flows,
             retire_after: args.retire_after,
+            dns_names: args.dns_names,
             log_level: args
                 .log_level
                 .parse()

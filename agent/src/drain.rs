@@ -1,6 +1,6 @@
 //! Reads the kernel side out, tick by tick, into the table, and makes reports of it.
 
-use std::{collections::HashSet, path::PathBuf, time::Duration};
+use std::{collections::HashSet, net::IpAddr, path::PathBuf, time::Duration};
 
 use agent_ebpf::abi::{CGROUP_IFINDEX, Event, EventKind, FlowKey, FlowTotals, LinkType, Loss};
 use tracing::{debug, info, warn};
@@ -10,6 +10,7 @@ use crate::{
     clock,
     config::{Config, TierChoice},
     devices::{Devices, Link, pod_facing},
+    dns,
     edge::{Moment, WallClock},
     ledger::Ledger,
     pace::Pace,
@@ -23,7 +24,7 @@ use crate::{
 const ACCOUNT_EVERY: Duration = Duration::from_secs(1);
 /// A device must be still for this long around a read of its counters.
 const STILL_FOR: Duration = Duration::from_millis(2);
-/// Events taken from the ring in one go.
+/// Events and messages taken from a ring in one go.
 const EVENTS_AT_ONCE: usize = 16_384;
 
 /// One node's agent: kernel side, devices, table, and the talk with the collector.
@@ -48,6 +49,8 @@ pub struct Node {
     pub(crate) session: Session,
     pub(crate) ledger: Ledger,
     readings: Vec<(FlowKey, FlowTotals)>,
+    pub(crate) dns: dns::Watch,
+    pub(crate) names: dns::Names,
     pub(crate) losses: [u64; Loss::COUNT as usize],
     pub(crate) refused_hooks: Vec<String>,
     pub(crate) sampled_ns: u64,
@@ -104,6 +107,8 @@ impl Node {
             session: Session::default(),
             ledger,
             readings: Vec::new(),
+            dns: dns::Watch::new(config.dns_names),
+            names: dns::Names::default(),
             losses: [0; Loss::COUNT as usize],
             refused_hooks: Vec::new(),
             sampled_ns: now_ns,
@@ -194,7 +199,7 @@ impl Node {
         self.kernel.event_ready().await
     }
 
-    /// Empties the ring; says whether a flow began that belongs to no edge of the table yet.
+    /// Empties the rings; says whether a flow began that belongs to no edge of the table yet.
     pub fn take_events(&mut self) -> bool {
         let mut unmapped: Vec<Event> = Vec::new();
         let mut began = false;
@@ -210,6 +215,8 @@ impl Node {
             }
             None => debug!(kind = event.kind, "event of an unknown kind"),
         });
+        let dns = &mut self.dns;
+        self.kernel.dns(EVENTS_AT_ONCE, |head, message| dns.take(head, message));
         let moment = self.moment();
         for event in unmapped {
             let devices = &self.devices;
@@ -273,6 +280,7 @@ impl Node {
             let end = self.table.finish(&key, last.as_ref(), moment, device);
             folded.active |= end.active;
         }
+        self.resolve(moment);
         self.sampled_ns = moment.now_ns;
         self.note(&folded, moment.now_ns);
         self.table.retire(moment.now_ns, moment.next_seq);
@@ -281,6 +289,25 @@ impl Node {
         self.ledger.flows.set(i64::try_from(self.readings.len()).unwrap_or(i64::MAX));
         self.ledger.edges.set(i64::try_from(self.table.held()).unwrap_or(i64::MAX));
         Ok(())
+    }
+
+    /// Gives the DNS messages read until now their edges, whose flows were read just before. What a client was told
+    /// is noted at the client's side only.
+    fn resolve(&mut self, moment: Moment) {
+        let devices = &self.devices;
+        for fact in self.dns.facts(moment.now_ns) {
+            self.pace.active(moment.now_ns);
+            let Some(edge) = self.table.dns(&fact, moment, |ifindex| devices.incarnation(ifindex)) else { continue };
+            if let (false, dns::What::Answer { question: Some(question), addresses, .. }) =
+                (edge.server_side, fact.what)
+            {
+                let client = IpAddr::from(edge.client).to_canonical();
+                let unix_ns = moment.clock.unix_ns(fact.time_ns);
+                for answer in addresses {
+                    self.names.add(client, answer.address, answer.ttl_s, &question.name, unix_ns);
+                }
+            }
+        }
     }
 
     /// Reads flows and devices' counters so that the two can be held against each other: a device that did not move

@@ -2,10 +2,12 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
+use crate::dns;
 use agent_ebpf::{
     abi::{Direction, EVENT_ICMP_ERROR, Event, FlowKey, FlowTotals, tcp_state},
     parse::protocol,
 };
+
 use wire::v1::{Counters, Edge as WireEdge, Point, Side};
 
 /// The lowest port that Linux gives to clients by itself (`net.ipv4.ip_local_port_range`).
@@ -149,6 +151,8 @@ pub struct Edge {
     pub pending: bool,
     /// The report that told the last change.
     pub told_seq: u64,
+    /// Its DNS messages, if it carries any.
+    pub dns: Option<Box<dns::Totals>>,
 }
 
 impl Edge {
@@ -203,6 +207,7 @@ impl Edge {
             forward_last_unix_ns: self.forward_last_unix_ns,
             reverse_last_unix_ns: self.reverse_last_unix_ns,
             point: Point::Pod.into(),
+            dns: self.dns.as_ref().map(|dns| dns.report()),
             ..WireEdge::default()
         }
     }

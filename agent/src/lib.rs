@@ -7,6 +7,7 @@ pub mod cleanup;
 pub mod clock;
 pub mod config;
 pub mod devices;
+pub mod dns;
 pub mod drain;
 pub mod edge;
 pub mod hooks;

@@ -51,6 +51,7 @@ impl Node {
             losses: self.loss_rows(),
             other: Some(self.table.other()),
             refused_hooks: self.refused_hooks.clone(),
+            names: self.names.report(seq),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             ..Report::default()
         };
@@ -76,10 +77,15 @@ impl Node {
                 Loss::Fragment => LossCause::Fragment,
                 Loss::UnknownDevice => LossCause::UnknownDevice,
                 Loss::HeaderDepth => LossCause::HeaderDepth,
+                Loss::DnsRingFull => LossCause::DnsRingFull,
             };
             (cause, self.losses[loss as usize])
         });
-        let own = [(LossCause::Drain, self.devices.drain_lost()), (LossCause::TableFull, self.table.refused())];
+        let own = [
+            (LossCause::Drain, self.devices.drain_lost()),
+            (LossCause::TableFull, self.table.refused()),
+            (LossCause::DnsTableFull, self.dns.refused() + self.names.refused()),
+        ];
         let rows = kernel.chain(own).filter(|(_, count)| *count > 0);
         rows.map(|(cause, count)| {
             self.ledger.lost.get_or_create(&Kind { kind: cause.as_str_name() }).set(count.cast_signed());
@@ -97,9 +103,11 @@ impl Node {
         let was_full = self.session.full;
         self.session.acknowledged(ack, sent_unix_ns, received_unix_ns);
         self.ledger.acknowledged(ack.seq);
+        self.names.acknowledge(ack.seq);
         if ack.resync {
             info!(collector_run = ack.collector_run, "the collector asks for everything");
             self.parts.clear();
+            self.names.tell_all();
             return true;
         }
         if partly {

@@ -7,6 +7,7 @@ use agent_ebpf::abi::{Event, FlowKey, FlowTotals, tcp_state};
 use wire::v1::{Counters, Edge as WireEdge};
 
 use crate::{
+    dns,
     edge::{
         Edge, EdgeId, Moment, Orientation, edge_id, grew, growth, guessed_orientation, is_own, known_orientation,
         single,
@@ -177,6 +178,22 @@ impl Table {
     pub fn knows(&self, event: &Event, device: u64) -> bool {
         let orientation = self.orientation_of_event(event, device);
         self.edges.contains_key(&edge_id(&event.key, orientation, device))
+    }
+
+    /// Adds what a DNS message told to the edge of its flow, if the table has it; says which that is.
+    pub fn dns(&mut self, fact: &dns::Fact, moment: Moment, device: impl Fn(u32) -> u64) -> Option<EdgeId> {
+        let id = match self.flows.get(&fact.key) {
+            Some(Flow { target: Target::Edge(id), .. }) => *id,
+            Some(Flow { target: Target::Other, .. }) => return None,
+            None => {
+                let device = device(fact.key.ifindex);
+                edge_id(&fact.key, self.orientation_of_new(&fact.key, device), device)
+            }
+        };
+        let edge = self.edges.get_mut(&id)?;
+        edge.dns.get_or_insert_default().add(&fact.what, moment.clock.unix_ns(fact.time_ns));
+        edge.pending = true;
+        Some(id)
     }
 
     /// Takes a flow's final totals, or its last known ones, and forgets the flow.

@@ -9,7 +9,7 @@ use agent_ebpf::{
 };
 use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::cgroup_skb, programs::SkBuffContext};
 
-use super::{flow, loss, maps::DEVICES, skb::Linear, tc};
+use super::{dns, flow, loss, maps::DEVICES, skb::Linear, tc};
 
 /// A namespace's own loopback device always has this index (`LOOPBACK_IFINDEX`, include/net/net_namespace.h).
 const LOOPBACK_IFINDEX: u32 = 1;
@@ -64,6 +64,7 @@ fn count(ctx: &SkBuffContext, direction: Direction) {
     // SAFETY: no arguments, no memory.
     packet.now_ns = unsafe { bpf_ktime_get_ns() };
     let counted = tc::add(&mut packet);
+    dns::take(skb, &packet);
     // SAFETY: as above.
     unsafe {
         flow::add_64(&raw mut totals.skbs, 1);

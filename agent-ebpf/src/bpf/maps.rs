@@ -1,7 +1,8 @@
 //! The maps, nothing else. Sizes are the defaults of the border; the agent may ask for others when it loads.
 
 use agent_ebpf::abi::{
-    DeviceTotals, EVENTS_BYTES, FlowKey, FlowTotals, FragmentKey, Loss, MAX_DEVICES, MAX_FLOWS, MAX_FRAGMENTS, Ports,
+    DNS_RING_BYTES, DeviceTotals, EVENTS_BYTES, FlowKey, FlowTotals, FragmentKey, Loss, MAX_DEVICES, MAX_FLOWS,
+    MAX_FRAGMENTS, Ports,
 };
 use aya_ebpf::{
     macros::map,
@@ -21,6 +22,9 @@ pub(super) static FRAGMENTS: LruHashMap<FragmentKey, Ports> = LruHashMap::with_m
 
 #[map]
 pub(super) static EVENTS: RingBuf = RingBuf::with_byte_size(EVENTS_BYTES, 0);
+
+#[map]
+pub(super) static DNS: RingBuf = RingBuf::with_byte_size(DNS_RING_BYTES, 0);
 
 #[map]
 pub(super) static LOSSES: PerCpuArray<u64> = PerCpuArray::with_max_entries(Loss::COUNT, 0);

@@ -1,6 +1,7 @@
 //! The programs, the maps, and what the BPF target needs beside them.
 
 mod cgroup;
+mod dns;
 mod events;
 mod flow;
 mod fragments;

@@ -12,7 +12,7 @@ use aya_ebpf::{
 };
 
 use super::{
-    Sabotage,
+    Sabotage, dns,
     events::{self, What},
     flow, fragments, loss,
     maps::{DEVICES, FLOWS, SCRATCH},
@@ -95,6 +95,7 @@ fn count(ctx: &TcContext, direction: Direction) {
             if !add(packet) {
                 totals.lost += 1;
             }
+            dns::take(ctx.skb.skb, packet);
         }
         Err(Skip::LinkControl) => totals.link_control += 1,
         Err(Skip::Malformed) => totals.malformed += 1,

@@ -21,7 +21,7 @@ use crate::{
     graph::Identity,
     merge::{Bounds, Merge, Verdict},
     metrics::Metrics,
-    names::{Inventory, Names, Owner},
+    names::{Inventory, Names, Owner, external},
     project,
     time::Ns,
     view::{NamesRow, ms},
@@ -213,6 +213,9 @@ impl Hub {
         // A client that hung up does not want its answer; its report counts all the same.
         let _ = delivery.reply.send(verdict);
         if let Verdict::Accepted { new_edge } = verdict {
+            for answer in external::answers(&delivery.report, delivery.arrived) {
+                self.names.learn(answer);
+            }
             self.flush_within(if new_edge { NEW_EDGE_TICK } else { TICK });
         }
     }
@@ -287,6 +290,7 @@ impl Hub {
         self.refreshes = self.refreshes.wrapping_add(1);
         if self.refreshes.is_multiple_of(FORGET_EVERY) {
             self.forget_gone_pods();
+            self.forget_answers(now);
             self.forget_nodes(now);
         }
         self.views.forget_unused(now, &self.metrics);
@@ -316,6 +320,14 @@ impl Hub {
         self.names.retain_gone(&used);
     }
 
+    /// A name of the world is remembered as long as an edge leads to its address.
+    fn forget_answers(&mut self, now: Ns) {
+        let flows = self.merge.flows();
+        let used = flows.flat_map(|(_, flow)| [flow.key.client, flow.key.server].map(|end| end.to_canonical()));
+        let used = used.collect();
+        self.names.forget_external(now, &used);
+    }
+
     /// Until the names were read, every node may be listed.
     fn forget_nodes(&mut self, now: Ns) {
         let unread = self.names_row.source != "none" && self.names_row.read_ms.is_none();
@@ -335,6 +347,7 @@ impl Hub {
             ("nodes", refusals.nodes),
             ("devices", refusals.devices),
             ("tombstoned_rows", refusals.tombstoned_rows),
+            ("external_names", self.names.external().evicted()),
         ] {
             let count = i64::try_from(count).unwrap_or(i64::MAX);
             self.metrics.refused_rows.get_or_create(&[("what", what)]).set(count);

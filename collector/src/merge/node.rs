@@ -330,6 +330,8 @@ fn cause_label(cause: i32) -> &'static str {
         Ok(LossCause::UnknownDevice) => "unknown_device",
         Ok(LossCause::TableFull) => "table_full",
         Ok(LossCause::HeaderDepth) => "header_depth",
+        Ok(LossCause::DnsRingFull) => "dns_ring_full",
+        Ok(LossCause::DnsTableFull) => "dns_table_full",
         Ok(LossCause::Unspecified) | Err(_) => "unknown",
     }
 }
@@ -343,6 +345,8 @@ fn cause_words(cause: i32) -> &'static str {
         Ok(LossCause::UnknownDevice) => "packets on a forgotten device",
         Ok(LossCause::TableFull) => "edge table full",
         Ok(LossCause::HeaderDepth) => "headers too deep",
+        Ok(LossCause::DnsRingFull) => "ring of DNS messages full",
+        Ok(LossCause::DnsTableFull) => "DNS tables full",
         Ok(LossCause::Unspecified) | Err(_) => "telemetry",
     }
 }

@@ -2,6 +2,7 @@
 //!
 //! A pod that leaves the list keeps its past: an old edge keeps its old name when another pod gets the address.
 
+pub mod external;
 pub mod file;
 
 use std::{
@@ -10,6 +11,7 @@ use std::{
     sync::Arc,
 };
 
+use self::external::{Answer, External};
 use crate::{
     time::{Ns, SECOND},
     view::Phase,
@@ -114,6 +116,7 @@ pub struct Names {
     service_of: HashMap<IpAddr, Arc<str>>,
     nodes: BTreeMap<Arc<str>, Node>,
     node_of: HashMap<IpAddr, Arc<str>>,
+    external: External,
     revision: u64,
 }
 
@@ -203,6 +206,24 @@ impl Names {
             owners.retain(|held| pods.contains_key(&held.pod) || gone.contains_key(&held.pod));
             !owners.is_empty()
         });
+    }
+
+    /// Takes in what DNS answered; names of our own addresses are known better.
+    pub fn learn(&mut self, answer: Answer) {
+        if let Owner::External(_) = self.resolve(answer.address, answer.at) {
+            self.external.learn(answer);
+        }
+    }
+
+    /// Names of the world whose time is over go, but for those of `used` addresses.
+    pub fn forget_external(&mut self, now: Ns, used: &HashSet<IpAddr>) {
+        self.external.forget(now, used);
+    }
+
+    /// The names of the world.
+    #[must_use]
+    pub fn external(&self) -> &External {
+        &self.external
     }
 
     /// Some pods are gone and still remembered.

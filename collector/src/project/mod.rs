@@ -62,6 +62,7 @@ pub struct Projection {
     dirty: HashSet<Arc<str>>,
     vertices_dirty: bool,
     names_revision: u64,
+    external_revision: u64,
 }
 
 impl Projection {
@@ -77,6 +78,7 @@ impl Projection {
             dirty: HashSet::new(),
             vertices_dirty: true,
             names_revision: names.revision(),
+            external_revision: names.external().revision(),
         };
         for (id, flow) in merge.flows() {
             projection.attach(id, flow, merge, names);
@@ -92,6 +94,10 @@ impl Projection {
             for (id, flow) in merge.flows() {
                 self.reattach(id, flow, merge, names);
             }
+        }
+        if self.external_revision != names.external().revision() {
+            self.external_revision = names.external().revision();
+            self.vertices_dirty = true;
         }
         for &(id, change) in changes {
             match (change, merge.flow(id)) {

@@ -175,11 +175,15 @@ fn row(key: &VertexKey, id: Arc<str>, members: &[&Pod], names: &Names) -> Vertex
                 ..blank
             }
         }
-        VertexKey::External(address) => VertexRow {
-            kind: "external".to_owned(),
-            name: address.to_string(),
-            addresses: vec![address.to_string()],
-            ..blank
-        },
+        VertexKey::External(address) => {
+            let dns_names: Vec<String> = names.external().shown(*address).iter().map(text).collect();
+            VertexRow {
+                kind: "external".to_owned(),
+                name: dns_names.first().cloned().unwrap_or_else(|| address.to_string()),
+                addresses: vec![address.to_string()],
+                dns_names,
+                ..blank
+            }
+        }
     }
 }

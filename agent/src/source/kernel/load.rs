@@ -3,7 +3,7 @@
 use std::{fs, os::fd::AsFd as _, path::Path};
 
 use agent_ebpf::abi::{
-    CGROUP_IFINDEX, DeviceTotals, DirectionTotals, Event, FlowKey, FlowTotals, LinkType, Loss, maps, programs,
+    CGROUP_IFINDEX, DeviceTotals, DirectionTotals, DnsHead, Event, FlowKey, FlowTotals, LinkType, Loss, maps, programs,
 };
 use aya::{
     Ebpf, EbpfLoader, Pod, include_bytes_aligned,
@@ -36,6 +36,7 @@ pub struct Kernel {
     devices: PerCpuHashMap<MapData, u32, Plain>,
     losses: PerCpuArray<MapData, u64>,
     ring: AsyncFd<RingBuf<MapData>>,
+    dns: AsyncFd<RingBuf<MapData>>,
     batch: Batch,
     hooks: Hooks,
     cpus: usize,
@@ -62,18 +63,17 @@ impl Kernel {
             .map_err(|error| KernelError::Load(Box::new(error)))?;
         let tc = pair(&mut ebpf, [programs::INGRESS, programs::EGRESS])?;
         let mut take = |name| ebpf.take_map(name).ok_or(KernelError::Missing { name });
-        let (flows, devices, losses, ring) =
-            (take(maps::FLOWS)?, take(maps::DEVICES)?, take(maps::LOSSES)?, take(maps::EVENTS)?);
+        let (flows, devices, losses) = (take(maps::FLOWS)?, take(maps::DEVICES)?, take(maps::LOSSES)?);
+        let (ring, dns) = (ring(maps::EVENTS, take(maps::EVENTS)?)?, ring(maps::DNS, take(maps::DNS)?)?);
         // Read in batches of our own, so only its descriptor is wanted.
         let Map::HashMap(flows) = flows else { return Err(KernelError::Missing { name: maps::FLOWS }) };
         let wrong = |name| move |source| KernelError::Map { name, source: Box::new(source) };
-        let ring = RingBuf::try_from(ring).map_err(wrong(maps::EVENTS))?;
         Ok(Self {
             flows,
             devices: PerCpuHashMap::try_from(devices).map_err(wrong(maps::DEVICES))?,
             losses: PerCpuArray::try_from(losses).map_err(wrong(maps::LOSSES))?,
-            // SAFETY: the ring owns its descriptor and gives the same one for as long as it lives.
-            ring: unsafe { AsyncFd::register(ring) }.map_err(|error| KernelError::Ring(error.into()))?,
+            ring,
+            dns,
             batch: Batch::default(),
             hooks: Hooks::new(tc),
             cpus: aya::util::nr_cpus().map_err(|(_, error)| KernelError::Ring(error))?,
@@ -184,12 +184,16 @@ impl Kernel {
         Ok(sums)
     }
 
-    /// Waits until the ring has something.
+    /// Waits until one of the rings has something.
     ///
     /// # Errors
-    /// When the descriptor can no longer be polled.
+    /// When a descriptor can no longer be polled.
     pub async fn event_ready(&mut self) -> Result<(), KernelError> {
-        self.ring.readable_mut().await.map_err(KernelError::Ring)?.clear_ready();
+        let ready = tokio::select! {
+            ready = self.ring.readable_mut() => ready,
+            ready = self.dns.readable_mut() => ready,
+        };
+        ready.map_err(KernelError::Ring)?.clear_ready();
         Ok(())
     }
 
@@ -207,6 +211,23 @@ impl Kernel {
         }
         count
     }
+
+    /// Empties the ring of DNS messages, at most `limit` at a time.
+    pub fn dns(&mut self, limit: usize, mut message: impl FnMut(&DnsHead, &[u8])) {
+        let ring = self.dns.get_mut();
+        for _ in 0..limit {
+            let Some(item) = ring.next() else { break };
+            if let Ok((head, taken)) = DnsHead::read_from_prefix(&item) {
+                message(&head, &taken[..usize::from(head.taken).min(taken.len())]);
+            }
+        }
+    }
+}
+
+fn ring(name: &'static str, map: Map) -> Result<AsyncFd<RingBuf<MapData>>, KernelError> {
+    let ring = RingBuf::try_from(map).map_err(|source| KernelError::Map { name, source: Box::new(source) })?;
+    // SAFETY: the ring owns its descriptor and gives the same one for as long as it lives.
+    unsafe { AsyncFd::register(ring) }.map_err(|error| KernelError::Ring(error.into()))
 }
 
 /// Loads two programs, one for each way.
