@@ -8,7 +8,7 @@ use agent::dns::{
 };
 use agent_ebpf::abi::{Direction, DnsHead, FlowKey, mapped};
 use hickory_proto::{
-    op::{Message, MessageType, OpCode, Query, ResponseCode},
+    op::{Message, MessageType, OpCode, Query},
     rr::{
         Name, RData, Record, RecordType,
         rdata::{A, AAAA, CNAME, TXT},
@@ -353,7 +353,7 @@ proptest! {
         let facts = watch.facts(2 * MS);
         prop_assert_eq!(facts.len(), 1);
         if let Some(Fact { what: What::Query(Some(question)) | What::Answer { question: Some(question), .. }, .. }) = facts.first() {
-            prop_assert!(question.name.len() <= wire::limits::MAX_TEXT_BYTES);
+            prop_assert!(question.name.len() <= wire::limits::MAX_DNS_NAME_BYTES);
         }
     }
 }

@@ -3,6 +3,8 @@
 
 use std::net::IpAddr;
 
+use wire::limits::MAX_DNS_NAME_BYTES;
+
 use hickory_proto::{
     op::{Header, MessageType, Query},
     rr::{Name, RData, Record},
@@ -104,8 +106,10 @@ fn text(name: &Name) -> String {
         return ".".to_owned();
     }
     let mut text = name.to_lowercase().to_ascii();
-    if text.ends_with('.') && !text.ends_with("\\.") {
+    if text.ends_with('.') {
         text.pop();
     }
+    // Escaped, a name may grow to four times its length.
+    text.truncate(MAX_DNS_NAME_BYTES);
     text
 }
