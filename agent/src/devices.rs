@@ -231,6 +231,16 @@ impl Devices {
         self.by_ifindex.get(&ifindex).filter(|device| device.gone_ns.is_none())
     }
 
+    /// How many devices each tier has.
+    #[must_use]
+    pub fn tiers(&self) -> BTreeMap<Tier, i64> {
+        let mut tiers = BTreeMap::new();
+        for device in self.iter_present() {
+            *tiers.entry(device.tier).or_default() += 1;
+        }
+        tiers
+    }
+
     /// Indexes of the devices our programs are on.
     pub fn watched(&self) -> impl Iterator<Item = u32> + '_ {
         self.iter_present().filter(|device| device.is_watched()).map(|device| device.ifindex)
@@ -281,6 +291,13 @@ impl Devices {
         true
     }
 
+    /// Notes what a device carried that nobody watches: all of it is unseen.
+    pub fn carried_unwatched(&mut self, ifindex: u32, carried: [Carried; 2]) {
+        if let Some(device) = self.by_ifindex.get_mut(&ifindex).filter(|device| device.tier == Tier::Unwatched) {
+            device.sample = Some(carried.map(|carried| (DirectionTotals::default(), carried)));
+        }
+    }
+
     /// Whether this device's account has never been read at a quiet moment.
     #[must_use]
     pub fn unsettled(&self, ifindex: u32) -> bool {
@@ -304,7 +321,7 @@ impl Device {
 
     fn report(&self) -> WireDevice {
         let gap = self.gap.unwrap_or_default();
-        let unsettled = self.gap.is_none() && self.is_watched();
+        let unsettled = self.gap.is_none() && self.tier != Tier::Unwatched;
         let counters = |way: usize| {
             // Where no quiet moment was found, what was seen is told without a `carried` to hold it against.
             let (seen, carried) = self.sample.map_or((self.latest[way], Carried::default()), |sample| sample[way]);

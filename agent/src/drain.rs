@@ -12,12 +12,12 @@ use crate::{
     devices::{Devices, Link, pod_facing},
     dns,
     edge::{Moment, WallClock},
-    ledger::Ledger,
+    ledger::{Kind, Ledger},
     pace::Pace,
     session::Session,
     source::kernel::{KernelError, attach, links::Links, load::Kernel},
     summarise::{Folded, Limits, Table},
-    tiers::{Offer, Removals, Watched},
+    tiers::{self, Offer, Removals, Watched},
 };
 
 /// Between two reads of the devices' own counters while things change.
@@ -166,6 +166,10 @@ impl Node {
         self.ledger.devices.set(i64::try_from(self.devices.watched().count()).unwrap_or(i64::MAX));
         let blind = self.devices.iter_present().filter(|device| !device.is_watched()).count();
         self.ledger.blind_spots.set(i64::try_from(blind).unwrap_or(i64::MAX));
+        let tiers = self.devices.tiers();
+        for tier in tiers::ALL {
+            self.ledger.tiers.get_or_create(&Kind { kind: tiers::name(tier) }).set(*tiers.get(&tier).unwrap_or(&0));
+        }
         if !fresh.is_empty() {
             self.pace.active(now_ns);
             self.account().await?;
@@ -325,6 +329,9 @@ impl Node {
         let after: Vec<_> = watched.iter().map(|ifindex| self.kernel.device(*ifindex)).collect();
         if let Some(seen) = self.devices.cgroup().and_then(|_| self.kernel.device(CGROUP_IFINDEX)) {
             self.devices.cgroup_saw(seen);
+        }
+        for link in &links {
+            self.devices.carried_unwatched(link.ifindex, link.carried);
         }
         // Looked at last: programs that are there now were there while everything above was read.
         let held: HashSet<_> = self.look_after(&links).into_iter().collect();

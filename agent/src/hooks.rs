@@ -35,7 +35,7 @@ impl Node {
                     return Watched { tier: *tier, why: reason(&refused) };
                 }
                 Err(error) => {
-                    let why = format!("{}: {:#}", name(*tier), anyhow::Error::from(error));
+                    let why = format!("{}: {:#}", tiers::name(*tier), anyhow::Error::from(error));
                     self.refuse(&format!("{} on {}", why, link.name));
                     refused.push(why);
                 }
@@ -191,14 +191,4 @@ fn reason(parts: &[String]) -> Option<String> {
     let mut why = parts.join("; ");
     why.truncate(why.floor_char_boundary(MAX_REASON_BYTES));
     Some(why).filter(|why| !why.is_empty())
-}
-
-fn name(tier: Tier) -> &'static str {
-    match tier {
-        Tier::Tcx => "tcx",
-        Tier::Clsact => "clsact",
-        Tier::CgroupSkb => "cgroup-skb",
-        Tier::Sockets => "sockets",
-        Tier::Unspecified | Tier::Unwatched => "none",
-    }
 }

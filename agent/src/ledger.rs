@@ -42,6 +42,8 @@ pub struct Ledger {
     pub devices: Gauge,
     /// Devices found but not watched.
     pub blind_spots: Gauge,
+    /// Devices by tier.
+    pub tiers: Family<Kind, Gauge>,
     /// How often somebody took our programs off a device.
     pub hooks_taken: Counter,
     /// The current tick, milliseconds.
@@ -64,6 +66,7 @@ impl Ledger {
         registry.register("flows", "Flows in the kernel's map", self.flows.clone());
         registry.register("devices", "Devices watched", self.devices.clone());
         registry.register("blind_spots", "Devices found but not watched", self.blind_spots.clone());
+        registry.register("tiers", "Devices by tier", self.tiers.clone());
         registry.register("hooks_taken", "Times that another took our programs off", self.hooks_taken.clone());
         registry.register("tick_milliseconds", "Time between two reports now", self.tick_milliseconds.clone());
         registry

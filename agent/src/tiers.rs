@@ -37,6 +37,21 @@ pub fn order(choice: TierChoice, offer: Offer) -> &'static [Tier] {
     }
 }
 
+/// Every tier, best first.
+pub const ALL: [Tier; 5] = [Tier::Tcx, Tier::Clsact, Tier::CgroupSkb, Tier::Sockets, Tier::Unwatched];
+
+/// A tier as `--tier` spells it.
+#[must_use]
+pub fn name(tier: Tier) -> &'static str {
+    match tier {
+        Tier::Tcx => "tcx",
+        Tier::Clsact => "clsact",
+        Tier::CgroupSkb => "cgroup-skb",
+        Tier::Sockets => "sockets",
+        Tier::Unspecified | Tier::Unwatched => "unwatched",
+    }
+}
+
 /// What a tier does not see of a device, in words; empty where it sees all.
 #[must_use]
 pub fn blind_spot(tier: Tier) -> &'static str {

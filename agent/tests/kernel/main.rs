@@ -5,4 +5,5 @@ mod life;
 mod neighbour;
 mod removed;
 mod reports;
+mod tiers;
 mod upgrade;

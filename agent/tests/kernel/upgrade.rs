@@ -75,6 +75,16 @@ fn on(lab: &Lab, pod: &Pod) -> usize {
 
 #[test]
 fn an_upgrade_leaves_no_packet_unseen() {
+    upgrade("tcx");
+}
+
+#[test]
+fn an_upgrade_by_filters_leaves_no_packet_unseen() {
+    upgrade("clsact");
+}
+
+fn upgrade(tier: &str) {
+    let tcx = tier == "tcx";
     let Some(lab) = lab_or_skip(LabSpec::plain(1, Offloads::On)).expect("the lab comes up") else { return };
     let (receiver, bpf) = (Receiver::listen(&lab.reports_socket()), BpfFs::mount(&lab));
     let pins = bpf.pins();
@@ -89,16 +99,17 @@ fn an_upgrade_leaves_no_packet_unseen() {
         wait_for("traffic", Duration::from_secs(20), || (sent().0 > before + packets).then_some(())).expect("traffic");
     };
 
-    let old = start(&lab, "old", &["--pin-path", pins]);
+    let old = start(&lab, "old", &["--tier", tier, "--pin-path", pins]);
     let flow = client.start_udp((server.v4(), 7000).into(), 200, 1_000.0).expect("a flow");
     more(500);
-    let new = start(&lab, "new", &["--pin-path", pins]);
+    let new = start(&lab, "new", &["--tier", tier, "--pin-path", pins]);
     let handed = || runs(&receiver, &client).first().filter(|row| row.gone).map(|_| ());
     wait_for("the first run to see that it was replaced", Duration::from_secs(10), handed).expect("handed over");
     more(500);
-    assert_eq!(on(&lab, &client), 2, "the second run's, and nobody else's");
+    let both = if tcx { 2 } else { 0 };
+    assert_eq!(on(&lab, &client), both, "the second run's, and nobody else's");
     assert!(old.terminate().expect("the first run ends").success());
-    assert_eq!(on(&lab, &client), 2, "the first run removes only what it owns");
+    assert_eq!(on(&lab, &client), both, "the first run removes only what it owns");
     more(500);
     flow.stop().expect("the flow stops");
 
@@ -146,7 +157,8 @@ fn after_a_crash_the_next_run_or_cleanup_takes_what_was_left() {
     };
     let unseen = wait_for("the second run's account", Duration::from_secs(10), account)
         .unwrap_or_else(|_| panic!("{:?}", runs(&receiver, &client)));
-    assert_eq!(unseen - chatter, 400, "what the dead run counted nobody has read");
+    let unread = unseen - chatter;
+    assert!((400..410).contains(&unread), "{unread}: what the dead run counted nobody has read");
     second.kill();
 
     let said = cleanup(&lab, pins);

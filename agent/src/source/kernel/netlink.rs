@@ -97,6 +97,7 @@ pub(super) fn attributes(mut bytes: &[u8]) -> impl Iterator<Item = (u16, &[u8])>
 pub(super) struct Netlink {
     socket: OwnedFd,
     sequence: u32,
+    buffer: Vec<u8>,
 }
 
 impl Netlink {
@@ -104,7 +105,7 @@ impl Netlink {
         let socket = socket(AddressFamily::Netlink, SockType::Raw, SockFlag::SOCK_CLOEXEC, SockProtocol::NetlinkRoute)?;
         bind(socket.as_raw_fd(), &NetlinkAddr::new(0, 0))?;
         setsockopt(&socket, ReceiveTimeout, &TimeVal::seconds(PATIENCE_SECONDS))?;
-        Ok(Self { socket, sequence: 0 })
+        Ok(Self { socket, sequence: 0, buffer: vec![0; RECEIVE_BYTES] })
     }
 
     /// Asks, and hands every message of the answer to `each`: what it is about, and its attributes.
@@ -127,13 +128,12 @@ impl Netlink {
         };
         let message = [header.as_bytes(), about.as_bytes(), &attributes.0].concat();
         send(self.socket.as_raw_fd(), &message, MsgFlags::empty())?;
-        let mut buffer = vec![0_u8; RECEIVE_BYTES];
         loop {
-            let received = match recv(self.socket.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
+            let received = match recv(self.socket.as_raw_fd(), &mut self.buffer, MsgFlags::empty()) {
                 Err(Errno::EINTR) => continue,
                 outcome => outcome?,
             };
-            let mut rest = &buffer[..received];
+            let mut rest = &self.buffer[..received];
             while let Ok((header, _)) = Header::read_from_prefix(rest) {
                 let length = header.length as usize;
                 let Some(body) = rest.get(size_of::<Header>()..length) else { break };
