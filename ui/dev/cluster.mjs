@@ -28,8 +28,15 @@ function node(name, now, changes = {}) {
     devices: 8,
     blind_spots: [],
     refused_hooks: [],
-    hooks: [],
-    drops: [],
+    hooks: [
+      { fact: 'connect', form: 'tp_btf', refused: null },
+      { fact: 'rtt', form: 'tp_btf', refused: null },
+      { fact: 'retransmit', form: 'tracepoint', refused: 'tp_btf: operation not permitted' },
+      { fact: 'drop', form: 'tp_btf', refused: null },
+      { fact: 'owner', form: 'tp_btf', refused: null },
+      { fact: 'dns', form: 'tc', refused: null },
+    ],
+    drops: [{ reason: 'no_socket', by: 'stack', forward: false, segments: 7, nodes: [name] }],
     seen_skbs: 1_204_551,
     unseen_skbs: 0,
     unaccounted_skbs: 0,
@@ -82,12 +89,12 @@ function edge(client, server, port, protocol, rate, now, changes = {}) {
     owners: [],
   });
   return {
-    id: `${client.id}>${server.id}:${port}/${protocol}`,
+    id: `${client.id}>${server.id}:${port}/${protocol}${changes.tunnel ? `/${changes.tunnel}` : ''}`,
     client: client.id,
     server: server.id,
     port,
     protocol,
-    tunnel: null,
+    tunnel: changes.tunnel ?? null,
     guessed: changes.guessed ?? false,
     own: changes.own ?? false,
     state: changes.state ?? 'live',
@@ -124,16 +131,105 @@ function edge(client, server, port, protocol, rate, now, changes = {}) {
   };
 }
 
-const external = (name) => ({
+const histogram = (count, mean) => ({ count, mean_us: mean, p50_us: mean * 0.8, p95_us: mean * 2.6 });
+
+/** What sockets and kernels know of an edge: it works, but for what `bad` says. */
+export function known(edge, bad = {}) {
+  const attempts = edge.client_side?.opened ?? 0;
+  const side = (of, end) =>
+    of && {
+      ...of,
+      sockets: {
+        attempts,
+        established: attempts - (bad.refused ?? 0) - (bad.timed_out ?? 0),
+        refused: bad.refused ?? 0,
+        timed_out: bad.timed_out ?? 0,
+        unreachable: 0,
+        failed_otherwise: 0,
+        retransmitted: bad.retransmitted ?? 2,
+        aborted: 1,
+        rtt: histogram(attempts, bad.rtt_us ?? 640),
+      },
+      owners: [
+        {
+          process: end.split(':').pop().split('/').pop().split('-')[0],
+          container: '9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08',
+          pod_uid: '0d6c7e0e-6d0f-4c37-9a0b-2f3a1c5d7e11',
+          pod: end.startsWith('pod:') ? end.slice(4) : null,
+        },
+      ],
+    };
+  return {
+    ...edge,
+    client_side: side(edge.client_side, edge.client),
+    server_side: side(edge.server_side, edge.server),
+  };
+}
+
+/** An edge to a name server; `bad` counts per answer that goes well. */
+function asked(edge, names, bad = {}) {
+  const questions = names.map(([name, type, queries, failures, last_rcode]) => ({
+    name,
+    type,
+    queries,
+    failures,
+    last_rcode,
+    last_ms: edge.last_seen_ms,
+  }));
+  const queries = questions.reduce((sum, question) => sum + question.queries, 0);
+  return {
+    ...edge,
+    dns: {
+      queries,
+      answers: queries - (bad.timeouts ?? 0),
+      timeouts: bad.timeouts ?? 0,
+      unparsed: 0,
+      rcodes: [
+        { rcode: 'NOERROR', count: queries - (bad.timeouts ?? 0) - (bad.servfail ?? 0) },
+        { rcode: 'SERVFAIL', count: bad.servfail ?? 0 },
+      ].filter(({ count }) => count > 0),
+      latency: histogram(queries, 420),
+      questions,
+    },
+  };
+}
+
+/** What one step of time adds to what is counted: an edge that fails goes on to fail. */
+export function grow(edge) {
+  const socks = edge.client_side?.sockets ?? null;
+  const failing = socks !== null && socks.refused > 0;
+  const client_side =
+    socks === null
+      ? edge.client_side
+      : {
+          ...edge.client_side,
+          sockets: {
+            ...socks,
+            attempts: socks.attempts + 1,
+            refused: socks.refused + (failing ? 1 : 0),
+            established: socks.established + (failing ? 0 : 1),
+          },
+        };
+  const drops = edge.drops.map((drop) => ({ ...drop, segments: drop.segments + 2 }));
+  const dns = edge.dns && {
+    ...edge.dns,
+    queries: edge.dns.queries + 4,
+    answers: edge.dns.answers + 4,
+    rcodes: edge.dns.rcodes.map((one) => ({ ...one, count: one.count + (one.rcode === 'NOERROR' ? 3 : 1) })),
+  };
+  return { ...edge, client_side, drops, dns };
+}
+
+const external = (name, dns_names = []) => ({
   id: `external:${name}`,
   kind: 'external',
-  name,
+  name: dns_names[0] ?? name,
   namespace: null,
   workload: null,
   workload_kind: null,
   node: null,
   addresses: [name],
-  dns_names: [],
+  dns_names,
   phase: 'unknown',
   ready: true,
   host_network: false,
@@ -145,8 +241,34 @@ export function small(now) {
   const nodes = [
     node('n1', now),
     node('n2', now, { clock_offset_ms: 0.4 }),
-    node('n3', now, { clock_offset_ms: 2.1 }),
+    node('n3', now, {
+      clock_offset_ms: 2.1,
+      tier: 'partial',
+      tiers: [
+        { tier: 'cgroup_skb', devices: 2 },
+        { tier: 'tcx', devices: 5 },
+        { tier: 'unwatched', devices: 1 },
+      ],
+      blind_spots: [{ device: 'eth1', reason: 'attach tcx: device busy' }],
+      reattached: 2,
+      hooks: [
+        { fact: 'connect', form: 'tracepoint', refused: 'tp_btf: operation not permitted' },
+        {
+          fact: 'rtt',
+          form: 'none',
+          refused: 'tp_btf: operation not permitted; kprobe: no such file or directory',
+        },
+        { fact: 'dns', form: 'tc', refused: null },
+      ],
+    }),
   ];
+  const machines = ['n1', 'n2', 'n3'].map((name, i) => ({
+    ...external(`10.9.0.${i + 1}`),
+    id: `node:${name}`,
+    kind: 'node',
+    name,
+    node: name,
+  }));
   const make = (namespace, workload, kind, count, first = 0) =>
     Array.from({ length: count }, (_, i) =>
       pod(
@@ -173,7 +295,13 @@ export function small(now) {
     pod('load', `sink-${rate}`, 'Deployment', `6d5b-${i}q8zt`, `n${i + 1}`, now),
   );
   const syslog = make('load', 'syslog', 'DaemonSet', 3, 0);
-  const world = [external('192.0.2.10'), external('2001:db8::17')];
+  const world = [
+    external('192.0.2.10', [
+      'api.pay.example.com',
+      'edge-7.a-very-long-name-of-a-content-network.example.net',
+    ]),
+    external('2001:db8::17'),
+  ];
   const vertices = [
     ...web,
     ...cart,
@@ -187,10 +315,11 @@ export function small(now) {
     ...sinks,
     ...syslog,
     ...world,
+    ...machines,
   ];
   const edges = [
     ...web.flatMap((a) => [
-      ...cart.map((b) => edge(a, b, 8080, 'tcp', 42, now)),
+      ...cart.map((b) => known(edge(a, b, 8080, 'tcp', 42, now))),
       ...catalog.map((b) => edge(a, b, 8080, 'tcp', 130, now)),
     ]),
     ...cart.flatMap((a) => [
@@ -198,12 +327,30 @@ export function small(now) {
       edge(a, payments[0], 8443, 'tcp', 12, now),
     ]),
     ...catalog.map((a) => edge(a, postgres[0], 5432, 'tcp', 85, now)),
-    edge(payments[0], ledger[0], 8443, 'udp', 84, now, { ratio: 0.124, guessed: true }),
+    {
+      ...edge(payments[0], ledger[0], 8443, 'udp', 84, now, { ratio: 0.124, guessed: true }),
+      drops: [
+        { reason: 'netfilter_drop', by: 'stack', forward: true, segments: 611, nodes: ['n2'] },
+        { reason: 'tc_ingress', by: 'tc', forward: false, segments: 3, nodes: ['n1'] },
+      ],
+    },
     edge(ledger[0], postgres[0], 5432, 'tcp', 22, now),
-    ...[...web, ...cart, ...payments].map((a, i) => edge(a, dns[i % 2], 53, 'udp', 2.4, now)),
+    ...[...web, ...cart, ...payments].map((a, i) =>
+      asked(
+        edge(a, dns[i % 2], 53, 'udp', 2.4, now),
+        [
+          ['ledger.shop.svc.cluster.local', 'A', 90, 0, 'NOERROR'],
+          ['a-name-that-is-much-longer-than-its-column.eu-central-1.example.com', 'AAAA', 30, 9, 'SERVFAIL'],
+          ['gone.example.com', 'A', 2, 2, 'none'],
+        ],
+        i === 0 ? { servfail: 9, timeouts: 2 } : {},
+      ),
+    ),
+    edge(machines[0], machines[1], 8472, 'udp', 400, now, { tunnel: 'vxlan' }),
+    edge(machines[1], machines[2], 8472, 'udp', 240, now, { tunnel: 'vxlan' }),
     ...sinks.map((b, i) => edge(gen[0], b, 9000 + i, 'udp', [1, 100, 10000][i], now)),
     ...syslog.map((a) => edge(a, web[0], 514, 'udp', 0.6, now)),
-    edge(payments[0], world[0], 443, 'tcp', 6, now),
+    known(edge(payments[0], world[0], 443, 'tcp', 6, now), { refused: 31, timed_out: 4, rtt_us: 23_400 }),
     edge(web[1], world[1], 443, 'tcp', 3, now, { state: 'stale' }),
   ];
   return { nodes, vertices, edges, cart, cluster: 'lab' };

@@ -8,7 +8,7 @@ import { createReadStream, existsSync } from 'node:fs';
 import { createServer, get } from 'node:http';
 import { dirname, extname, join, normalize } from 'node:path';
 import { fileURLToPath } from 'node:url';
-import { another, big, small } from './cluster.mjs';
+import { another, big, grow, small } from './cluster.mjs';
 
 const dist = join(dirname(fileURLToPath(import.meta.url)), '..', 'dist');
 const kind = process.argv[2] ?? 'small';
@@ -72,7 +72,7 @@ function step() {
     const rate = base.get(edge.id);
     const wobble = edge.port >= 9000 && edge.port < 9003 ? 1 : 0.9 + Math.random() * 0.2;
     const next = {
-      ...edge,
+      ...grow(edge),
       last_seen_ms: now(),
       rate: { ...rate, forward_skbs: rate.forward_skbs * wobble },
     };
@@ -94,7 +94,7 @@ function step() {
   for (const client of clients) send(client, 'delta', delta);
 }
 
-createServer((request, response) => {
+const server = createServer((request, response) => {
   const path = new URL(request.url, 'http://localhost').pathname;
   if (path === '/api/v1/stream' && kind.startsWith('http')) {
     const from = get(new URL(request.url, kind), { headers: request.headers }, (answer) => {
@@ -123,5 +123,7 @@ createServer((request, response) => {
       "default-src 'self'; script-src 'self'; style-src 'self'; worker-src 'self'; img-src 'self'; base-uri 'none'; frame-ancestors 'none'",
   });
   createReadStream(file).pipe(response);
-}).listen(port, '127.0.0.1', () => console.log(`http://127.0.0.1:${port}/ (${kind})`));
+});
+// Port 0 takes a free one.
+server.listen(port, '127.0.0.1', () => console.log(`http://127.0.0.1:${server.address().port}/ (${kind})`));
 setInterval(step, kind === 'big' ? 100 : 200);

@@ -1,7 +1,9 @@
 /** Feeds the store: the stream, thinned to what the eye needs, the clock, and what the browser says of itself. */
 import { effect } from '@preact/signals';
 import { elapse, type Graph } from './graph';
+import { findSick } from './health';
 import { remember } from './history';
+import { NOTHING, notice } from './recent';
 import * as store from './store';
 import { follow } from './stream';
 
@@ -14,12 +16,13 @@ export function startFeed(): void {
   let timer: ReturnType<typeof setTimeout> | null = null;
   let shownAt = 0;
   let offsetMs = 0;
+  let recent = NOTHING;
 
   const show = () => {
     timer = null;
     if (waiting === null) return;
     shownAt = performance.now();
-    store.graph.value = waiting;
+    store.received.value = waiting;
     waiting = null;
   };
   follow({
@@ -41,11 +44,16 @@ export function startFeed(): void {
   setInterval(() => {
     const now = Date.now() + offsetMs;
     store.nowMs.value = now;
-    const graph = store.graph.peek();
+    const graph = store.received.peek();
     if (graph === null || store.connection.peek().kind !== 'live') return;
     const later = elapse(graph, now);
-    if (later !== graph && waiting === null) store.graph.value = later;
+    if (later !== graph && waiting === null) store.received.value = later;
     store.history.value = remember(store.history.peek(), graph, now);
+    recent = notice(recent, graph, now);
+    const sick = findSick(graph, recent, now);
+    // An equal answer is no news: the picture is not made again for it.
+    if (JSON.stringify([...sick]) !== JSON.stringify([...store.sick.peek()])) store.sick.value = sick;
+    store.unfollowed.value = recent.unfollowed;
   }, 1000);
 
   watch('(max-width: 720px)', (matches) => {

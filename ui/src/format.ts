@@ -39,6 +39,13 @@ export function percent(ratio: number): string {
   return `${value.toFixed(value < 1 ? 2 : value < 99.95 ? 1 : 0)}%`;
 }
 
+/** A duration given in microseconds. */
+export function micros(us: number): string {
+  if (us < 999.5) return `${us.toFixed(us < 10 ? 1 : 0)} µs`;
+  if (us < 1_000_000) return `${(us / 1000).toFixed(us < 100_000 ? 1 : 0)} ms`;
+  return `${(us / 1_000_000).toFixed(1)} s`;
+}
+
 /** Time of day, UTC. */
 export function clock(ms: number): string {
   return new Date(ms).toISOString().slice(11, 19);

@@ -168,3 +168,17 @@ export function elapse(graph: Graph, nowMs: number): Graph {
   if (notices === graph.notices && keep.length === graph.born.size) return graph;
   return { ...graph, notices, born: keep.length === graph.born.size ? graph.born : new Map(keep) };
 }
+
+/** The graph without the traffic that carries other traffic, and without the machines that only that led to. */
+export function withoutUnderlay(graph: Graph): Graph {
+  const carriers = [...graph.edges.values()].filter((edge) => edge.tunnel !== null);
+  if (carriers.length === 0) return graph;
+  const edges = new Map(graph.edges);
+  for (const edge of carriers) edges.delete(edge.id);
+  const ends = (all: Iterable<Edge>) => new Set([...all].flatMap((edge) => [edge.client, edge.server]));
+  const still = ends(edges.values());
+  const vertices = new Map(graph.vertices);
+  for (const id of ends(carriers))
+    if (!still.has(id) && graph.vertices.get(id)?.kind !== 'pod') vertices.delete(id);
+  return { ...graph, edges, vertices };
+}

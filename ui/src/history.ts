@@ -41,8 +41,9 @@ export function remember(history: History, graph: Graph, nowMs: number): History
   const trails = new Map<string, Trail>();
   for (const edge of graph.edges.values()) {
     const packets = edge.rate.forwardSkbs + edge.rate.reverseSkbs;
-    rate += packets;
-    if (isLossy(edge)) lost += packets * lossRatio(edge);
+    // What carries other traffic would count it twice.
+    if (edge.tunnel === null) rate += packets;
+    if (edge.tunnel === null && isLossy(edge)) lost += packets * lossRatio(edge);
     const before = history.trails.get(edge.id);
     if (before === undefined && trails.size >= MAX_TRAILS) continue;
     trails.set(edge.id, {

@@ -112,3 +112,24 @@ export const WarningIcon = () => (
     <path d="M8 6.5v3.2M8 11.6h.01" />
   </Icon>
 );
+/** Failed connects: an octagon with a bar. */
+export const ConnectsIcon = () => (
+  <Icon size={14}>
+    <path d="M5.3 1.6h5.4l3.7 3.7v5.4l-3.7 3.7H5.3L1.6 10.7V5.3Z" />
+    <path d="M5 8h6" />
+  </Icon>
+);
+/** Drops: a square with an arrow down. */
+export const DropsIcon = () => (
+  <Icon size={14}>
+    <rect x="2.2" y="2.2" width="11.6" height="11.6" rx="1.6" />
+    <path d="M8 4.8v6M5.4 8.4 8 11l2.6-2.6" />
+  </Icon>
+);
+/** Failing DNS: a diamond with a mark. */
+export const DnsIcon = () => (
+  <Icon size={14}>
+    <path d="M8 1.2 14.8 8 8 14.8 1.2 8Z" />
+    <path d="M8 4.8v3.8M8 11h.01" />
+  </Icon>
+);

@@ -29,6 +29,10 @@ export function Legend() {
         <i class="line l4" />
         L4
       </span>
+      <span>
+        <i class="line dns" />
+        DNS
+      </span>
       <span class="rates" title="The gap between particles is the rate, in packets per second">
         {RATES.map(([rate, label]) => (
           <span key={rate}>

@@ -3,7 +3,7 @@ import type { Density } from './density';
 import { fan } from './fan';
 import { percent } from './format';
 import { bend } from './geometry';
-import { isLossy, lossRatio } from './health';
+import { isLossy, lossRatio, type Sickness } from './health';
 import { tileRect } from './layout';
 import type { Link, LinkTone, Place, PlacedEdge, SceneInput } from './picture';
 import { lineWidth, weight } from './rate';
@@ -22,6 +22,9 @@ interface Bundle {
   rate: number;
   loss: number;
   lossy: number;
+  /** The worst of its sick edges' ailments, and how many are sick. */
+  mark: Sickness | null;
+  sick: number;
   lit: boolean;
 }
 
@@ -35,16 +38,20 @@ function bundle(
   innerToo: boolean,
   lit: ReadonlySet<string> | null,
   except: string | null,
+  sick: SceneInput['sick'],
 ): Bundle[] {
-  const bundles = new Map<number, Bundle>();
+  const bundles = new Map<number | string, Bundle>();
   for (const { edge, from, to } of placed) {
     if (from === to || edge.id === except) continue;
     const inner = from.groupIndex === to.groupIndex;
     const lossy = isLossy(edge);
+    const worst = sick.get(edge.id)?.[0] ?? null;
     // From afar a crowded tile's inner traffic shows as its pods' brightness; what is unhealthy or picked is drawn.
-    if (inner && !byPod && !innerToo && !lossy && lit === null) continue;
+    if (inner && !byPod && !innerToo && !lossy && worst === null && lit === null) continue;
     const pods = byPod || inner;
-    const key = pods ? from.index * PAIR + to.index : -1 - (from.groupIndex * PAIR + to.groupIndex);
+    const pair = pods ? from.index * PAIR + to.index : -1 - (from.groupIndex * PAIR + to.groupIndex);
+    // What carries other traffic is a layer of its own.
+    const key = edge.tunnel === null ? pair : `${pair} underlay`;
     let found = bundles.get(key);
     if (found === undefined) {
       found = {
@@ -54,6 +61,8 @@ function bundle(
         rate: 0,
         loss: 0,
         lossy: 0,
+        mark: null,
+        sick: 0,
         lit: lit === null,
       };
       bundles.set(key, found);
@@ -65,21 +74,32 @@ function bundle(
       found.loss = Math.max(found.loss, lossRatio(edge));
       found.lossy += 1;
     }
+    if (worst !== null) {
+      found.sick += 1;
+      if (found.mark === null || (found.mark.tone !== 'bad' && worst.tone === 'bad')) found.mark = worst;
+    }
   }
   return [...bundles.values()];
 }
 
 /** All links to draw, unhealthy ones last, and how many were left out. */
 export function drawLinks(
-  { graph, layout, zoom, selection }: SceneInput,
+  { graph, layout, zoom, selection, sick }: SceneInput,
   places: ReadonlyMap<string, Place>,
   placed: readonly PlacedEdge[],
   lit: ReadonlySet<string> | null,
 ): { links: Link[]; hidden: number } {
   const focus = selection?.kind === 'edge' ? graph.edges.get(selection.id) : undefined;
-  const all = bundle(placed, zoom >= layout.density.podZoom, layout.density.fill, lit, focus?.id ?? null);
+  const all = bundle(
+    placed,
+    zoom >= layout.density.podZoom,
+    layout.density.fill,
+    lit,
+    focus?.id ?? null,
+    sick,
+  );
   all.sort((a, b) => Number(b.lit) - Number(a.lit) || b.rate - a.rate);
-  const shown = all.filter((entry, index) => index < MAX_LINKS || entry.lossy > 0);
+  const shown = all.filter((entry, index) => index < MAX_LINKS || entry.lossy > 0 || entry.mark !== null);
   const ends = fan(
     shown,
     (id) => {
@@ -102,7 +122,7 @@ export function drawLinks(
       const counted = lit === null || dim ? entry.edges : entry.edges.filter((edge) => lit.has(edge.id));
       const rate = counted.reduce((sum, edge) => sum + edge.rate.forwardSkbs, 0);
       return {
-        id: `${entry.from.id}\n${entry.to.id}`,
+        id: `${entry.from.id}\n${entry.to.id}${isUnderlay(entry) ? '\nunderlay' : ''}`,
         from: entry.from,
         to: entry.to,
         edges: entry.edges.map((edge) => edge.id),
@@ -112,16 +132,23 @@ export function drawLinks(
         dim,
         focus: selection?.kind === 'link' && !dim,
         loss: entry.loss,
-        label: entry.lossy > 0 && !dim && labels-- > 0 ? lossLabel(entry.loss, entry.lossy) : null,
+        mark: entry.mark,
+        label: (entry.lossy > 0 || entry.mark !== null) && !dim && labels-- > 0 ? trouble(entry) : null,
       };
     })
-    .sort((a, b) => a.loss - b.loss);
-  if (focus !== undefined) links.push(...focusLink(focus, places, layout.density));
+    .sort((a, b) => a.loss - b.loss || Number(a.mark !== null) - Number(b.mark !== null));
+  if (focus !== undefined)
+    links.push(...focusLink(focus, places, layout.density, sick.get(focus.id)?.[0] ?? null));
   return { links, hidden: all.length - shown.length };
 }
 
 /** The selected edge, drawn alone from pod to pod whatever the level. */
-function focusLink(edge: Edge, places: ReadonlyMap<string, Place>, density: Density): Link[] {
+function focusLink(
+  edge: Edge,
+  places: ReadonlyMap<string, Place>,
+  density: Density,
+  mark: Sickness | null,
+): Link[] {
   const from = places.get(edge.client);
   const to = places.get(edge.server);
   if (from === undefined || to === undefined) return [];
@@ -140,13 +167,32 @@ function focusLink(edge: Edge, places: ReadonlyMap<string, Place>, density: Dens
       rate: edge.rate.forwardSkbs,
       width: 1.7,
       alpha: 1,
-      tone: loss > 0 ? 'bad' : edge.state === 'live' ? 'l4' : 'stale',
+      tone: loss > 0 ? 'bad' : (mark?.tone ?? (edge.state === 'live' ? layer(edge) : 'stale')),
       dim: false,
       focus: true,
       loss,
-      label: loss > 0 ? lossLabel(loss, 1) : null,
+      mark,
+      label: loss > 0 ? lossLabel(loss, 1) : (mark?.words ?? null),
     },
   ];
+}
+
+/** The label of an unhealthy bundle: its loss, else the worst of what else is wrong. */
+function trouble({ loss, lossy, mark, sick }: Bundle): string | null {
+  if (lossy > 0) return lossLabel(loss, lossy);
+  if (mark === null) return null;
+  return sick > 1 ? `${sick} links: ${mark.words}` : mark.words;
+}
+
+const isUnderlay = (entry: Bundle) => entry.edges.every((edge) => edge.tunnel !== null);
+
+/** Whether an edge leads to a name server. */
+export function isDns(edge: Edge): boolean {
+  return edge.dns !== null || edge.port === 53;
+}
+
+function layer(edge: Edge): LinkTone {
+  return edge.tunnel !== null ? 'underlay' : isDns(edge) ? 'dns' : 'l4';
 }
 
 function lossLabel(ratio: number, edges: number): string {
@@ -168,7 +214,13 @@ function look(
   asked: boolean,
 ): { tone: LinkTone; width: number; alpha: number } {
   if (entry.lossy > 0) return { tone: 'bad', width: 1.7, alpha: 1 };
+  if (entry.mark !== null) return { tone: entry.mark.tone, width: 1.5, alpha: 1 };
   if (entry.edges.every((edge) => edge.state !== 'live')) return { tone: 'stale', width: 0.8, alpha: 0.4 };
-  if (!asked && entry.edges.every(isChatter)) return { tone: 'quiet', width: 0.55, alpha: 0.14 * crowd };
-  return { tone: 'l4', width: lineWidth(rate), alpha: (0.2 + 0.4 * weight(rate)) * crowd };
+  if (isUnderlay(entry)) return { tone: 'underlay', width: lineWidth(rate), alpha: 0.6 };
+  const dns = entry.edges.every(isDns);
+  if (!asked && entry.edges.every(isChatter))
+    return dns
+      ? { tone: 'dns', width: 0.6, alpha: 0.28 * crowd }
+      : { tone: 'quiet', width: 0.55, alpha: 0.14 * crowd };
+  return { tone: dns ? 'dns' : 'l4', width: lineWidth(rate), alpha: (0.2 + 0.4 * weight(rate)) * crowd };
 }

@@ -4,6 +4,7 @@ import './style/frame.css';
 import './style/map.css';
 import './style/table.css';
 import './style/panels.css';
+import './style/facts.css';
 import './style/narrow.css';
 import { render } from 'preact';
 import { App } from './app';

@@ -1,8 +1,8 @@
 /** Draws the base layer of a scene: tiles, links, pods, names, marks. Decides nothing. */
 import type { Camera, Size } from './camera';
 import { measure, type Path } from './geometry';
-import { type Context, label, pill, roundedRect } from './pen';
-import { type Drawable, type DrawnLink, FLAG, type SceneTile, TONE } from './picture';
+import { type Context, label, roundedRect } from './pen';
+import { type Drawable, type DrawnLink, FLAG, type LinkTone, type SceneTile, TONE } from './picture';
 
 /** Colours, read from the style sheet. */
 export interface Palette {
@@ -13,7 +13,9 @@ export interface Palette {
   readonly label: string;
   readonly muted: string;
   readonly l4: string;
+  readonly dns: string;
   readonly warning: string;
+  readonly warningInk: string;
   readonly bad: string;
   readonly badInk: string;
   readonly fresh: string;
@@ -57,6 +59,27 @@ export function project(scene: Drawable, { camera, size }: View): Drawn[] {
   return drawn;
 }
 
+const isMarked = ({ link }: Drawn) => link.loss > 0 || link.mark !== null;
+
+/** The colour of a link's tone. */
+export function toneColour(tone: LinkTone, palette: Palette): string {
+  switch (tone) {
+    case 'bad':
+      return palette.bad;
+    case 'warning':
+      return palette.warning;
+    case 'l4':
+      return palette.l4;
+    case 'dns':
+      return palette.dns;
+    case 'underlay':
+      return palette.label;
+    case 'stale':
+    case 'quiet':
+      return palette.muted;
+  }
+}
+
 /** Paints everything that does not move. */
 export function paintBase(ctx: Context, scene: Drawable, drawn: readonly Drawn[], view: View): void {
   ctx.clearRect(0, 0, view.size.width, view.size.height);
@@ -64,17 +87,11 @@ export function paintBase(ctx: Context, scene: Drawable, drawn: readonly Drawn[]
   ctx.lineJoin = 'round';
   for (const tile of scene.tiles) paintTile(ctx, tile, view);
   paintSockets(ctx, scene, view);
-  for (const one of drawn) if (one.link.loss === 0 && !one.link.focus) paintLink(ctx, one, view);
+  for (const one of drawn) if (!isMarked(one) && !one.link.focus) paintLink(ctx, one, view);
   paintPods(ctx, scene, view);
   for (const tile of scene.tiles) paintTitle(ctx, tile, scene, view);
-  for (const one of drawn) if (one.link.loss > 0 && !one.link.focus) paintLink(ctx, one, view);
+  for (const one of drawn) if (isMarked(one) && !one.link.focus) paintLink(ctx, one, view);
   for (const one of drawn) if (one.link.focus) paintLink(ctx, one, view);
-}
-
-/** Paints the marks that lie above the particles: where packets are lost, which workload changed its size. */
-export function paintMarks(ctx: Context, scene: Drawable, drawn: readonly Drawn[], view: View): void {
-  for (const one of drawn) if (one.link.loss > 0) paintLoss(ctx, one, view);
-  paintPills(ctx, scene, view);
 }
 
 function screen(tile: SceneTile, { camera }: View): { x: number; y: number; width: number; height: number } {
@@ -151,8 +168,9 @@ function paintLink(ctx: Context, { link, path }: Drawn, { palette }: View): void
       ? Math.max(link.alpha, 0.75)
       : link.alpha;
   ctx.lineWidth = link.width;
-  ctx.strokeStyle = link.tone === 'bad' ? palette.bad : link.tone === 'l4' ? palette.l4 : palette.muted;
+  ctx.strokeStyle = toneColour(link.tone, palette);
   if (link.tone === 'stale') ctx.setLineDash([1, 4]);
+  if (link.tone === 'underlay') ctx.setLineDash([7, 4]);
   trace(ctx, path, 0, link.loss > 0 ? LOSS_AT : 1);
   ctx.stroke();
   if (link.loss > 0) {
@@ -161,33 +179,6 @@ function paintLink(ctx: Context, { link, path }: Drawn, { palette }: View): void
     ctx.stroke();
   }
   ctx.setLineDash([]);
-  ctx.globalAlpha = 1;
-}
-
-function paintLoss(ctx: Context, { link, path }: Drawn, { palette, size }: View): void {
-  const index = Math.round(LOSS_AT * (path.x.length - 1));
-  const x = path.x[index] ?? 0;
-  const y = path.y[index] ?? 0;
-  ctx.globalAlpha = link.dim ? 0.3 : 1;
-  ctx.beginPath();
-  ctx.arc(x, y, 7.5, 0, Math.PI * 2);
-  ctx.fillStyle = palette.badInk;
-  ctx.fill();
-  ctx.strokeStyle = palette.bad;
-  ctx.lineWidth = 1.5;
-  ctx.stroke();
-  ctx.beginPath();
-  ctx.moveTo(x - 3, y - 3);
-  ctx.lineTo(x + 3, y + 3);
-  ctx.moveTo(x + 3, y - 3);
-  ctx.lineTo(x - 3, y + 3);
-  ctx.stroke();
-  if (link.label !== null) {
-    ctx.font = `600 12px ${FONT}`;
-    const width = ctx.measureText(link.label).width + 18;
-    const left = x + 14 + width > size.width - 4 ? x - 14 - width : x + 14;
-    pill(ctx, link.label, left, y - 12, width, 24, palette.badInk, palette.bad, palette.text);
-  }
   ctx.globalAlpha = 1;
 }
 
@@ -309,26 +300,4 @@ function ring(ctx: Context, x: number, y: number, half: number, colour: string):
   ctx.lineWidth = 1.5;
   roundedRect(ctx, x - half, y - half, half * 2, half * 2, 3);
   ctx.stroke();
-}
-
-function paintPills(ctx: Context, scene: Drawable, { camera, palette, size }: View): void {
-  for (const { text, area } of scene.pills) {
-    const x = area.x * camera.zoom + camera.x - 6;
-    const y = area.y * camera.zoom + camera.y - 6;
-    const width = area.width * camera.zoom + 8;
-    const height = area.height * camera.zoom + 8;
-    ctx.strokeStyle = palette.scale;
-    ctx.lineWidth = 1.5;
-    roundedRect(ctx, x, y, width, height, 5);
-    ctx.stroke();
-    ctx.globalAlpha = 0.4;
-    roundedRect(ctx, x - 5, y - 5, width + 10, height + 10, 8);
-    ctx.stroke();
-    ctx.globalAlpha = 1;
-    ctx.font = `600 12px ${FONT}`;
-    const wide = ctx.measureText(text).width + 18;
-    const left = Math.max(4, Math.min(x, size.width - wide - 4));
-    const top = Math.max(4, Math.min(y + height + 9, size.height - 28));
-    pill(ctx, text, left, top, wide, 24, palette.scaleInk, palette.scale, palette.scale);
-  }
 }

@@ -3,7 +3,8 @@
  * the same messages.
  */
 import type { Camera, Size } from './camera';
-import { type Drawn, type Palette, paintBase, paintMarks, project } from './paint';
+import { paintMarks } from './marks';
+import { type Drawn, type Palette, paintBase, project } from './paint';
 import { Particles } from './particles';
 import type { Context } from './pen';
 import type { Drawable } from './picture';

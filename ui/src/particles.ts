@@ -5,7 +5,7 @@
  * a steady rate do not move it at all.
  */
 import type { Path } from './geometry';
-import { type Drawn, LOSS_AT, type Palette } from './paint';
+import { type Drawn, LOSS_AT, type Palette, toneColour } from './paint';
 import type { Context } from './pen';
 import { SPEED, spacing, weight } from './rate';
 
@@ -58,7 +58,7 @@ export class Particles {
       const train = this.trains.get(link.id);
       if (train === undefined) continue;
       const wanted =
-        link.focus || link.loss > 0 ? palette.particle : link.tone === 'l4' ? palette.l4 : palette.muted;
+        link.focus || link.loss > 0 || link.mark !== null ? palette.particle : toneColour(link.tone, palette);
       if (wanted !== colour) {
         colour = wanted;
         ctx.fillStyle = wanted;

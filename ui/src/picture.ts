@@ -3,6 +3,7 @@ import type { Density } from './density';
 import type { Curve } from './geometry';
 import type { Graph } from './graph';
 import type { Group, Grouping } from './groups';
+import type { Sickness } from './health';
 import type { Layout, Rect } from './layout';
 import type { End, Found, Selection } from './select';
 import type { Edge } from './view';
@@ -13,7 +14,7 @@ export const TONE = { New: 4, Pending: 5, Failing: 6 } as const;
 export const FLAG = { Dim: 1, Hatched: 2, Selected: 4, Round: 8 } as const;
 
 /** What a link says by its colour. */
-export type LinkTone = 'l4' | 'bad' | 'stale' | 'quiet';
+export type LinkTone = 'l4' | 'dns' | 'bad' | 'warning' | 'stale' | 'quiet' | 'underlay';
 
 /** One drawn link, standing for one or more edges. */
 export interface Link {
@@ -31,6 +32,8 @@ export interface Link {
   readonly dim: boolean;
   readonly focus: boolean;
   readonly loss: number;
+  /** What is wrong beside loss: the worst of its edges. */
+  readonly mark: Sickness | null;
   readonly label: string | null;
 }
 
@@ -85,6 +88,7 @@ export interface SceneInput {
   readonly zoom: number;
   readonly selection: Selection | null;
   readonly found: Found | null;
+  readonly sick: ReadonlyMap<string, readonly Sickness[]>;
 }
 
 /** Where a vertex is. */
@@ -123,7 +127,7 @@ export function drawable({ density, tiles, pods, sockets, links, pills }: Scene)
     tiles,
     pods: { x, y, tone, flags, labels, room },
     sockets,
-    links: links.map(({ id, curve, rate, width, alpha, tone: colour, dim, focus, loss, label }) => ({
+    links: links.map(({ id, curve, rate, width, alpha, tone: colour, dim, focus, loss, mark, label }) => ({
       id,
       curve,
       rate,
@@ -133,6 +137,7 @@ export function drawable({ density, tiles, pods, sockets, links, pills }: Scene)
       dim,
       focus,
       loss,
+      mark,
       label,
     })),
     pills,

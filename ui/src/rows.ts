@@ -1,11 +1,12 @@
 /** Pure: the table's rows and their order. */
 import type { Graph } from './graph';
 import { lossRatio } from './health';
+import { failed, roundTrips } from './known';
 import type { Found } from './select';
 import type { Edge } from './view';
 
 /** What the table can be sorted by. */
-export type SortKey = 'client' | 'server' | 'port' | 'rate' | 'bytes' | 'loss';
+export type SortKey = 'client' | 'server' | 'port' | 'rate' | 'bytes' | 'rtt' | 'failed' | 'loss';
 /** Sorting of the table. */
 export interface Sort {
   readonly key: SortKey;
@@ -24,6 +25,9 @@ export function order(graph: Graph, found: Found | null, sort: Sort): string[] {
     port: (edge) => edge.port,
     rate: (edge) => edge.rate.forwardSkbs,
     bytes: (edge) => edge.rate.forwardBytes + edge.rate.reverseBytes,
+    // What is not known sorts below all that is.
+    rtt: (edge) => roundTrips(edge)?.p50Us ?? -1,
+    failed: (edge) => failed(edge) ?? -1,
     loss: lossRatio,
   };
   const read = value[sort.key];

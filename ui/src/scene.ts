@@ -35,7 +35,7 @@ export function compose(input: SceneInput): Scene {
     const to = places.get(edge.server);
     if (from === undefined || to === undefined) continue;
     placed.push({ edge, from, to });
-    if (isLossy(edge)) bad.add(from.group).add(to.group);
+    if (isLossy(edge) || input.sick.get(edge.id)?.[0]?.tone === 'bad') bad.add(from.group).add(to.group);
   }
   const lit = litEdges(input);
   const { links, hidden } = drawLinks(input, places, placed, lit);
@@ -133,7 +133,8 @@ function squares(
   const rates = new Float64Array(places.size);
   const near = new Uint8Array(places.size);
   for (const { edge, from, to } of placed) {
-    const total = edge.rate.forwardSkbs + edge.rate.reverseSkbs;
+    // What carries other traffic would count it twice.
+    const total = edge.tunnel === null ? edge.rate.forwardSkbs + edge.rate.reverseSkbs : 0;
     rates[from.index] = (rates[from.index] ?? 0) + total;
     rates[to.index] = (rates[to.index] ?? 0) + total;
     if (lit?.has(edge.id)) near[from.index] = near[to.index] = 1;

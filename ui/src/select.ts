@@ -106,6 +106,7 @@ function haystack(vertex: Vertex): string {
     vertex.node,
     vertex.namespace !== null && vertex.workload !== null ? `${vertex.namespace}/${vertex.workload}` : null,
     ...vertex.addresses,
+    ...vertex.dnsNames,
   ]
     .filter((part) => part !== null)
     .join(' ')

@@ -1,9 +1,9 @@
 /** The page's state as signals, and everything derived from it. */
 import { computed, effect, signal, untracked } from '@preact/signals';
 import { type Camera, fit, type Size } from './camera';
-import type { Graph } from './graph';
+import { type Graph, withoutUnderlay } from './graph';
 import { firstGrouping, type Grouping, groupsOf } from './groups';
-import { type Troubles, troubles } from './health';
+import { type Sickness, type Troubles, troubles } from './health';
 import { EMPTY, type History } from './history';
 import { arrange, bounds, type Layout, type Rect } from './layout';
 import type { Scene } from './picture';
@@ -19,11 +19,27 @@ export type Theme = 'dark' | 'light';
 
 const place = readPlace(location.search);
 
-export const graph = signal<Graph | null>(null);
+/** All that the collector tells. */
+export const received = signal<Graph | null>(null);
+/** Whether traffic that carries other traffic is shown. */
+export const underlay = signal(place.underlay);
+export const hasUnderlay = computed(() => {
+  const edges = received.value?.edges.values() ?? [];
+  for (const edge of edges) if (edge.tunnel !== null) return true;
+  return false;
+});
+/** What the page shows of it. */
+export const graph = computed<Graph | null>(() =>
+  received.value === null || underlay.value ? received.value : withoutUnderlay(received.value),
+);
 export const connection = signal<Connection>({ kind: 'connecting' });
 /** The collector's time, as far as we can tell between frames. */
 export const nowMs = signal(Date.now());
 export const history = signal<History>(EMPTY);
+/** Edges that are sick, by what grew within the last minute. */
+export const sick = signal<ReadonlyMap<string, readonly Sickness[]>>(new Map());
+/** Edges with troubles that the page has no room to follow. */
+export const unfollowed = signal(0);
 const chosenGrouping = signal<Grouping | null>(place.grouping);
 export const selection = signal<Selection | null>(place.selection);
 export const query = signal(place.query);
@@ -49,7 +65,9 @@ export const grouping = computed<Grouping>(() => {
 export const groups = computed(() => (graph.value === null ? [] : groupsOf(graph.value, grouping.value)));
 export const found = computed(() => (graph.value === null ? null : search(graph.value, query.value)));
 export const trouble = computed<Troubles>(() =>
-  graph.value === null ? { lossy: [], nodes: [], failing: [], pending: [] } : troubles(graph.value),
+  graph.value === null
+    ? { sick: [], lossy: [], nodes: [], failing: [], pending: [] }
+    : troubles(graph.value, sick.value),
 );
 
 /** Room around what is fitted; the legend lies in the bottom margin. */
@@ -97,6 +115,7 @@ export const scene = computed<Scene | null>(() => {
     zoom: detail.value,
     selection: selection.value,
     found: found.value,
+    sick: sick.value,
   });
 });
 
@@ -152,6 +171,7 @@ export function keepAddress(): () => void {
       selection: selection.value,
       table: tableOpen.value,
       query: query.value,
+      underlay: underlay.value,
     });
     window.history.replaceState(null, '', `${location.pathname}${text}`);
   });

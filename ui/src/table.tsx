@@ -5,6 +5,7 @@ import { bytes, count, percent, rate, service, shortName } from './format';
 import type { Graph } from './graph';
 import { isLossy, lossRatio } from './health';
 import { CloseIcon, LossIcon } from './icons';
+import { duration, failed, roundTrips } from './known';
 import { order, type Sort, type SortKey, visibleRows } from './rows';
 import * as store from './store';
 import type { Edge, Vertex } from './view';
@@ -15,6 +16,8 @@ const COLUMNS: readonly { key: SortKey; title: string; number?: boolean }[] = [
   { key: 'port', title: 'Port' },
   { key: 'rate', title: 'Packets/s', number: true },
   { key: 'bytes', title: 'Bytes/s', number: true },
+  { key: 'rtt', title: 'RTT p50', number: true },
+  { key: 'failed', title: 'Failed', number: true },
   { key: 'loss', title: 'Lost between', number: true },
 ];
 /** Rows change places no more often than this, so that one can be read and clicked. */
@@ -44,6 +47,19 @@ function LossCell({ edge }: { edge: Edge }) {
       {edge.loss.status}
     </span>
   );
+}
+
+/** Failed connects since the edge was first seen; in colour while they go on. */
+function FailedCell({ edge }: { edge: Edge }) {
+  const total = failed(edge);
+  const ill = store.sick.value.get(edge.id)?.find((one) => one.kind === 'connects');
+  if (total === null)
+    return (
+      <span class="muted" title="No socket told">
+        –
+      </span>
+    );
+  return <span class={ill?.tone ?? ''}>{count(total)}</span>;
 }
 
 function Row({ edge, graph, index, active }: { edge: Edge; graph: Graph; index: number; active: boolean }) {
@@ -79,10 +95,15 @@ function Row({ edge, graph, index, active }: { edge: Edge; graph: Graph; index: 
           {service(edge)}
           {edge.guessed && <em title="Who is the client was guessed from the ports"> guessed</em>}
           {edge.own && <em title="Orrery's own reports"> own</em>}
+          {edge.tunnel !== null && <em title="Carries other traffic"> {edge.tunnel}</em>}
         </span>
       </td>
       <td class="number">{rate(edge.rate.forwardSkbs)}</td>
       <td class="number">{bytes(edge.rate.forwardBytes + edge.rate.reverseBytes)}</td>
+      <td class="number">{duration(roundTrips(edge)?.p50Us ?? null)}</td>
+      <td class="number">
+        <FailedCell edge={edge} />
+      </td>
       <td class="number">{edge.state === 'live' ? <LossCell edge={edge} /> : <em>{edge.state}</em>}</td>
     </tr>
   );

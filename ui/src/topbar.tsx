@@ -59,13 +59,36 @@ function GroupSelect() {
   );
 }
 
-/** What is layered on the map: only L4 so far. */
+/** What is layered on the map; what carries other traffic only when asked for. */
 function Layers() {
   return (
-    <span class="chip" title="Layer 4: TCP, UDP and ICMP">
-      <i class="dot l4" />
-      L4
-    </span>
+    <>
+      <span class="chip" title="Layer 4: TCP, UDP, SCTP and ICMP">
+        <i class="dot l4" />
+        L4
+      </span>
+      {!store.narrow.value && (
+        <span class="chip" title="Links to name servers">
+          <i class="dot dns" />
+          DNS
+        </span>
+      )}
+      {(store.hasUnderlay.value || store.underlay.value) && (
+        <button
+          type="button"
+          class="chip"
+          data-testid="underlay"
+          aria-pressed={store.underlay.value}
+          title="Tunnels between nodes, which carry other traffic"
+          onClick={() => {
+            store.underlay.value = !store.underlay.value;
+          }}
+        >
+          <i class="dot underlay" />
+          Underlay
+        </button>
+      )}
+    </>
   );
 }
 
@@ -89,8 +112,8 @@ function SearchBox() {
         ref={input}
         type="search"
         data-testid="search"
-        aria-label="Search pods, workloads, namespaces, addresses and ports"
-        placeholder={store.narrow.value ? 'Search' : 'Search pods, workloads, IPs, ports'}
+        aria-label="Search pods, workloads, namespaces, addresses, DNS names and ports"
+        placeholder={store.narrow.value ? 'Search' : 'Search pods, IPs, DNS names, ports'}
         value={store.query.value}
         spellcheck={false}
         autocomplete="off"

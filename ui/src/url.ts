@@ -8,6 +8,8 @@ export interface Place {
   readonly selection: Selection | null;
   readonly table: boolean;
   readonly query: string;
+  /** Traffic that carries other traffic is shown. */
+  readonly underlay: boolean;
 }
 
 /** Reads an address' query string. */
@@ -19,6 +21,7 @@ export function readPlace(search: string): Place {
     selection: readSelection(of),
     table: of.get('table') === '1',
     query: of.get('q') ?? '',
+    underlay: of.get('underlay') === '1',
   };
 }
 
@@ -45,7 +48,7 @@ function readEnd(text: string | null): End | null {
 }
 
 /** Writes a query string; empty when everything is as it comes. */
-export function writePlace({ grouping, selection, table, query }: Place): string {
+export function writePlace({ grouping, selection, table, query, underlay }: Place): string {
   const of = new URLSearchParams();
   if (grouping !== null) of.set('group', grouping);
   if (query !== '') of.set('q', query);
@@ -54,6 +57,7 @@ export function writePlace({ grouping, selection, table, query }: Place): string
     of.set('to', writeEnd(selection.to));
   } else if (selection !== null) of.set(selection.kind === 'group' ? 'tile' : selection.kind, selection.id);
   if (table) of.set('table', '1');
+  if (underlay) of.set('underlay', '1');
   const text = of.toString();
   return text === '' ? '' : `?${text}`;
 }

@@ -1,6 +1,6 @@
 /** Small things to test with. */
 import { fromSnapshot, type Graph } from '../src/graph';
-import type { Edge, NodeView, Snapshot, Vertex } from '../src/view';
+import type { Edge, NodeView, Side, Snapshot, Vertex } from '../src/view';
 
 /** Nothing is left out. */
 export const HIDDEN = {
@@ -54,6 +54,26 @@ export function edge(client: string, server: string, forwardSkbs = 10, ratio = 0
     },
     drops: [],
     dns: null,
+  };
+}
+
+export function side(changes: Partial<Side> = {}): Side {
+  const none = { skbs: 0, segments: 0, l3Bytes: 0, payloadBytes: 0 };
+  return {
+    nodes: ['n1'],
+    stale: false,
+    points: ['pod'],
+    pathChanged: false,
+    forward: none,
+    reverse: none,
+    opened: 0,
+    established: 0,
+    closed: 0,
+    resets: 0,
+    icmpErrors: 0,
+    sockets: null,
+    owners: [],
+    ...changes,
   };
 }
 

@@ -11,8 +11,14 @@ import { edge, graphOf, node, pod } from './make';
 
 describe('the address', () => {
   it.each([
-    { grouping: 'node', selection: { kind: 'edge', id: 'a b>c:80/tcp' }, table: true, query: 'x y' },
-    { grouping: null, selection: null, table: false, query: '' },
+    {
+      grouping: 'node',
+      selection: { kind: 'edge', id: 'a b>c:80/tcp' },
+      table: true,
+      query: 'x y',
+      underlay: true,
+    },
+    { grouping: null, selection: null, table: false, query: '', underlay: false },
     {
       grouping: 'workload',
       selection: {
@@ -22,9 +28,22 @@ describe('the address', () => {
       },
       table: false,
       query: '',
+      underlay: false,
     },
-    { grouping: 'namespace', selection: { kind: 'group', id: 'shop' }, table: false, query: '' },
-    { grouping: 'namespace', selection: { kind: 'node', id: 'n1' }, table: false, query: '' },
+    {
+      grouping: 'namespace',
+      selection: { kind: 'group', id: 'shop' },
+      table: false,
+      query: '',
+      underlay: false,
+    },
+    {
+      grouping: 'namespace',
+      selection: { kind: 'node', id: 'n1' },
+      table: false,
+      query: '',
+      underlay: false,
+    },
   ] as const)('keeps %j', (place) => {
     expect(readPlace(writePlace(place))).toEqual(place);
   });
@@ -35,6 +54,7 @@ describe('the address', () => {
       selection: null,
       table: false,
       query: '',
+      underlay: false,
     });
   });
 });
@@ -131,6 +151,7 @@ it('troubles are listed worst first', () => {
       [edge('a', 'b', 1, 0.01), edge('b', 'a', 1, 0.3)],
       [node('n1', { state: 'late' }), node('n2', { state: 'lost' }), node('n3')],
     ),
+    new Map(),
   );
   expect(found.lossy.map((one) => one.client)).toEqual(['b', 'a']);
   expect(found.nodes.map((one) => one.name)).toEqual(['n2', 'n1']);
@@ -138,6 +159,14 @@ it('troubles are listed worst first', () => {
 });
 
 describe('words', () => {
+  it.each([
+    [0.4, '0.4 µs'],
+    [420, '420 µs'],
+    [999.6, '1.0 ms'],
+    [1900, '1.9 ms'],
+    [240_000, '240 ms'],
+    [5_000_000, '5.0 s'],
+  ])('duration %d', (value, text) => expect(format.micros(value)).toBe(text));
   it.each([
     [0, '0'],
     [0.01, '<0.1'],

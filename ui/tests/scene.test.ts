@@ -8,7 +8,7 @@ import { groupsOf } from '../src/groups';
 import { arrange } from '../src/layout';
 import { MAX_LINKS } from '../src/links';
 import { hit } from '../src/pick';
-import { FLAG, type Scene, TONE } from '../src/picture';
+import { FLAG, type Scene, type SceneInput, TONE } from '../src/picture';
 import { activity, lineWidth, spacing } from '../src/rate';
 import { compose } from '../src/scene';
 import { type Selection, search } from '../src/select';
@@ -57,7 +57,10 @@ it('lines are 0.55 to 1.7 px, activity has four steps', () => {
 });
 
 const ROOM = { width: 1000, height: 700 };
-function draw(graph: Graph, more: { zoom?: number; selection?: Selection; query?: string } = {}): Scene {
+function draw(
+  graph: Graph,
+  more: { zoom?: number; selection?: Selection; query?: string; sick?: SceneInput['sick'] } = {},
+): Scene {
   const groups = groupsOf(graph, 'namespace');
   return compose({
     graph,
@@ -67,6 +70,7 @@ function draw(graph: Graph, more: { zoom?: number; selection?: Selection; query?
     zoom: more.zoom ?? 0,
     selection: more.selection ?? null,
     found: more.query === undefined ? null : search(graph, more.query),
+    sick: more.sick ?? new Map(),
   });
 }
 
@@ -165,8 +169,58 @@ describe('loss', () => {
   });
 });
 
+describe('what is wrong beside loss', () => {
+  const red = { kind: 'connects', tone: 'bad', words: '9 of 9 connects failed' } as const;
+  const amber = { kind: 'dns', tone: 'warning', words: '20% of DNS queries fail' } as const;
+  const graph = graphOf(two(100), [edge('a0', 'b0', 5), edge('a1', 'b1', 5), edge('a2', 'b2', 5)]);
+
+  it('is marked with the worst of a bundle, and red outlines both tiles', () => {
+    const one = draw(graph, { sick: new Map([['a0>b0:80/tcp', [amber]]]) });
+    expect(one.links[0]).toMatchObject({ tone: 'warning', mark: amber, label: amber.words });
+    expect(one.tiles.map((tile) => tile.tone)).toEqual(['plain', 'plain']);
+    const both = new Map([
+      ['a0>b0:80/tcp', [amber]],
+      ['a1>b1:80/tcp', [red]],
+    ]);
+    const two = draw(graph, { sick: both });
+    expect(two.links[0]).toMatchObject({ tone: 'bad', mark: red, label: `2 links: ${red.words}`, loss: 0 });
+    expect(two.tiles.map((tile) => tile.tone)).toEqual(['bad', 'bad']);
+  });
+
+  it('is on the picked edge, too, and inside one tile from afar', () => {
+    const sick = new Map([['a0>a1:80/tcp', [red]]]);
+    const inner = graphOf(two(100), [edge('a0', 'a1', 5)]);
+    expect(draw(inner, { sick }).links[0]).toMatchObject({ mark: red });
+    const focus = draw(inner, { sick, selection: { kind: 'edge', id: 'a0>a1:80/tcp' } }).links.at(-1);
+    expect(focus).toMatchObject({ focus: true, tone: 'bad', label: red.words });
+  });
+});
+
+describe('layers', () => {
+  it('links to name servers have a colour of their own', () => {
+    const graph = graphOf(two(3), [edge('a0', 'b0', 5, 0, 53)]);
+    expect(draw(graph).links[0]).toMatchObject({ tone: 'dns' });
+    const picked = draw(graph, { selection: { kind: 'edge', id: 'a0>b0:53/tcp' } });
+    expect(picked.links.at(-1)).toMatchObject({ tone: 'dns', focus: true });
+  });
+
+  it('what carries other traffic is a link of its own and brightens nobody', () => {
+    const carrier = { ...edge('a1', 'b1', 5000), id: 'a1>b1:8472/udp/vxlan', tunnel: 'vxlan' };
+    const graph = graphOf(two(100), [edge('a0', 'b0', 5), carrier]);
+    const { links, pods } = draw(graph);
+    expect(links.map((link) => link.tone).sort()).toEqual(['l4', 'underlay']);
+    expect(links.find((link) => link.tone === 'l4')?.rate).toBe(5);
+    expect(pods.tone[pods.ids.indexOf('a1')]).toBe(0);
+  });
+});
+
 describe('what is picked or searched', () => {
   const graph = graphOf(two(3), [edge('a0', 'b0', 100), edge('a1', 'b1', 9, 0, 5432)]);
+
+  it('a name that DNS gave is found', () => {
+    const named = graphOf([pod('x', { dnsNames: ['api.pay.example.com'] }), pod('y')], [edge('y', 'x')]);
+    expect([...(search(named, 'pay.example')?.vertices ?? [])]).toEqual(['x']);
+  });
 
   it('a picked edge is a link of its own; the rest has no particles', () => {
     const id = 'a0>b0:80/tcp';

@@ -3,15 +3,25 @@ import { bytes, callName, clock, count, percent, rate, service } from '../format
 import type { Graph } from '../graph';
 import { isLossy, lossRatio, lostPackets } from '../health';
 import { ArrowIcon, LossIcon } from '../icons';
+import { duration, roundTrips } from '../known';
+import { isDns } from '../links';
 import * as store from '../store';
 import type { Amount, Edge, Side } from '../view';
-import { Badge, Chart, Fact, Stats, VertexLink } from './parts';
+import { EdgeFacts } from './facts';
+import { Ail, Badge, Chart, Fact, Stats, VertexLink } from './parts';
 
 function State({ edge }: { edge: Edge }) {
   if (isLossy(edge))
     return (
       <Badge tone="bad">
         <LossIcon /> Losing packets
+      </Badge>
+    );
+  const ill = store.sick.value.get(edge.id)?.[0];
+  if (ill !== undefined)
+    return (
+      <Badge tone={ill.tone}>
+        {ill.kind === 'connects' ? 'Connects fail' : ill.kind === 'drops' ? 'Dropping' : 'DNS fails'}
       </Badge>
     );
   if (edge.state !== 'live') return <Badge tone="plain">{edge.state}</Badge>;
@@ -134,6 +144,9 @@ export function EdgePanel({ edge, graph }: { edge: Edge; graph: Graph }) {
   const client = graph.vertices.get(edge.client);
   const server = graph.vertices.get(edge.server);
   const measured = edge.loss.status === 'measured';
+  const layer = edge.tunnel !== null ? 'underlay' : isDns(edge) ? 'dns' : 'l4';
+  const rtt = roundTrips(edge);
+  const ails = store.sick.value.get(edge.id) ?? [];
   return (
     <article data-testid="edge-panel" data-edge-id={edge.id}>
       <State edge={edge} />
@@ -143,8 +156,9 @@ export function EdgePanel({ edge, graph }: { edge: Edge; graph: Graph }) {
         <span class="cut">{callName(server, edge.server)}</span>
       </h2>
       <p class="subline">
-        <i class="dot l4" />
-        L4 · {service(edge)}
+        <i class={`dot ${layer}`} />
+        {layer === 'underlay' ? 'Underlay' : layer === 'dns' ? 'DNS' : 'L4'} · {service(edge)}
+        {edge.tunnel !== null && ` · ${edge.tunnel}`}
         {edge.guessed && ' · client guessed'}
         {edge.own && " · Orrery's own"}
       </p>
@@ -159,9 +173,20 @@ export function EdgePanel({ edge, graph }: { edge: Edge; graph: Graph }) {
               }
             : { value: '–', label: edge.loss.status, testid: 'edge-loss' },
           { value: rate(edge.rate.forwardSkbs), label: 'packets/s', testid: 'edge-rate' },
-          { value: bytes(edge.rate.forwardBytes), label: 'bytes/s' },
+          rtt === null
+            ? { value: bytes(edge.rate.forwardBytes), label: 'bytes/s' }
+            : { value: duration(rtt.p50Us), label: 'RTT p50', testid: 'edge-rtt' },
         ]}
       />
+      {ails.length > 0 && (
+        <ul class="ails" aria-label="Within the last minute">
+          {ails.map((ail) => (
+            <li key={ail.kind}>
+              <Ail of={ail} /> <span class="muted">last minute</span>
+            </li>
+          ))}
+        </ul>
+      )}
       {lossy && trail !== undefined && (
         <section>
           <h3>
@@ -187,6 +212,7 @@ export function EdgePanel({ edge, graph }: { edge: Edge; graph: Graph }) {
         </h3>
         <LostBetween edge={edge} />
       </section>
+      <EdgeFacts edge={edge} graph={graph} />
       <section>
         <h3>Both sides</h3>
         <Sides edge={edge} />
@@ -199,6 +225,9 @@ export function EdgePanel({ edge, graph }: { edge: Edge; graph: Graph }) {
           </Fact>
           <Fact name="Server">
             <VertexLink id={edge.server} graph={graph} />
+          </Fact>
+          <Fact name="Asks">
+            {rate(edge.rate.forwardSkbs)} packets/s · {bytes(edge.rate.forwardBytes)}/s
           </Fact>
           <Fact name="Answers">
             {rate(edge.rate.reverseSkbs)} packets/s · {bytes(edge.rate.reverseBytes)}/s

@@ -6,6 +6,7 @@ import { WarningIcon } from '../icons';
 import { edgesOf } from '../select';
 import * as store from '../store';
 import type { NodeView } from '../view';
+import { Kernel } from './kernel';
 import { Badge, EdgeList, Fact, Stats } from './parts';
 
 /** A node's state as a word with a shape of its own. */
@@ -96,6 +97,7 @@ export function NodePanel({ node, graph, grouping }: { node: NodeView; graph: Gr
         <Fact name="Counted as other">{count(node.otherSkbs)} skbs</Fact>
         {node.agentVersion !== null && <Fact name="Agent">{node.agentVersion}</Fact>}
       </dl>
+      <Kernel node={node} />
       <Trouble
         title="Telemetry lost"
         none="None."

@@ -36,12 +36,13 @@ function Pods({ title, pods }: { title: string; pods: readonly Vertex[] }) {
 
 /** One sentence about everything, then the lists. */
 export function Overview({ graph }: { graph: Graph }) {
-  const { lossy, nodes, failing, pending } = store.trouble.value;
+  const { lossy, sick, nodes, failing, pending } = store.trouble.value;
+  const red = sick.filter((edge) => store.sick.value.get(edge.id)?.[0]?.tone === 'bad').length;
   const talkers = [...graph.edges.values()]
-    .filter((edge) => edge.rate.forwardSkbs > 0 && !isChatter(edge))
+    .filter((edge) => edge.rate.forwardSkbs > 0 && edge.tunnel === null && !isChatter(edge))
     .sort((a, b) => b.rate.forwardSkbs - a.rate.forwardSkbs)
     .slice(0, 8);
-  const troubled = lossy.length + nodes.length + failing.length;
+  const troubled = lossy.length + sick.length + nodes.length + failing.length;
   return (
     <article data-testid="overview">
       {graph.nodes.size === 0 ? (
@@ -49,14 +50,14 @@ export function Overview({ graph }: { graph: Graph }) {
       ) : troubled === 0 ? (
         <Badge tone="good">All quiet</Badge>
       ) : (
-        <Badge tone={lossy.length + failing.length > 0 ? 'bad' : 'warning'}>Needs a look</Badge>
+        <Badge tone={lossy.length + red + failing.length > 0 ? 'bad' : 'warning'}>Needs a look</Badge>
       )}
       <h2>
         {graph.nodes.size === 0
           ? 'Nothing heard yet'
           : troubled === 0
             ? 'Nothing unhealthy'
-            : summary(lossy.length, nodes.length, failing.length)}
+            : summary(lossy.length, sick.length, nodes.length, failing.length)}
       </h2>
       <p class="subline">
         {count(graph.edges.size)} links on {count(graph.nodes.size)} nodes. Pick one on the map or in the
@@ -74,6 +75,19 @@ export function Overview({ graph }: { graph: Graph }) {
           </h3>
           <EdgeList edges={lossy} graph={graph} limit={12} />
         </section>
+      )}
+      {sick.length > 0 && (
+        <section data-testid="sick">
+          <h3 class={red > 0 ? 'bad' : 'warning'}>
+            Failing links <span>last minute · {sick.length}</span>
+          </h3>
+          <EdgeList edges={sick} graph={graph} limit={12} />
+        </section>
+      )}
+      {store.unfollowed.value > 0 && (
+        <p class="note">
+          {count(store.unfollowed.value)} more links have failed at some time; this page follows 4,096.
+        </p>
       )}
       <Pods title="Failing pods" pods={failing} />
       <Pods title="Pending pods" pods={pending} />
@@ -106,9 +120,10 @@ function FewNodes({ graph }: { graph: Graph }) {
   );
 }
 
-function summary(lossy: number, nodes: number, failing: number): string {
+function summary(lossy: number, sick: number, nodes: number, failing: number): string {
   const parts = [
     lossy > 0 ? `${lossy} ${lossy === 1 ? 'link loses' : 'links lose'} packets` : '',
+    sick > 0 ? `${sick} ${sick === 1 ? 'link fails' : 'links fail'}` : '',
     failing > 0 ? `${failing} ${failing === 1 ? 'pod fails' : 'pods fail'}` : '',
     nodes > 0 ? `${nodes} ${nodes === 1 ? 'node is' : 'nodes are'} not well heard` : '',
   ];

@@ -2,8 +2,8 @@
 import type { ComponentChildren } from 'preact';
 import { percent, rate, service, shortName } from '../format';
 import type { Graph } from '../graph';
-import { isLossy, lossRatio } from '../health';
-import { ArrowIcon, LossIcon } from '../icons';
+import { isLossy, lossRatio, type Sickness } from '../health';
+import { ArrowIcon, ConnectsIcon, DnsIcon, DropsIcon, LossIcon } from '../icons';
 import * as store from '../store';
 import type { Edge } from '../view';
 
@@ -45,6 +45,19 @@ export function Fact({ name, children }: { name: string; children: ComponentChil
       <dt>{name}</dt>
       <dd>{children}</dd>
     </div>
+  );
+}
+
+const SICK_ICONS = { connects: ConnectsIcon, drops: DropsIcon, dns: DnsIcon } as const;
+
+/** What is wrong with a link beside loss, with the shape that it has on the map. */
+export function Ail({ of }: { of: Sickness }) {
+  const Sign = SICK_ICONS[of.kind];
+  return (
+    <span class={`${of.tone} lossy`} data-testid="ail" data-kind={of.kind} data-tone={of.tone}>
+      <Sign />
+      {of.words}
+    </span>
   );
 }
 
@@ -117,6 +130,7 @@ export function EdgeList({
     <ul class="edge-list">
       {edges.slice(0, limit).map((edge) => {
         const lossy = isLossy(edge);
+        const ill = store.sick.value.get(edge.id)?.[0];
         const name = (id: string) => {
           const vertex = graph.vertices.get(id);
           return vertex === undefined ? id : shortName(vertex);
@@ -143,6 +157,7 @@ export function EdgeList({
                     {percent(lossRatio(edge))}
                   </span>
                 )}
+                {ill !== undefined && <Ail of={ill} />}
                 <span class="edge-rate">{rate(edge.rate.forwardSkbs)}/s</span>
               </span>
             </button>

@@ -11,7 +11,9 @@ import { Badge, EdgeList, Fact, Stats } from './parts';
 function sums(edges: readonly Edge[]) {
   let packets = 0;
   let volume = 0;
-  for (const { rate: one } of edges) {
+  // What carries other traffic would count it twice.
+  for (const { rate: one, tunnel } of edges) {
+    if (tunnel !== null) continue;
     packets += one.forwardSkbs + one.reverseSkbs;
     volume += one.forwardBytes + one.reverseBytes;
   }
@@ -22,10 +24,14 @@ function sums(edges: readonly Edge[]) {
   ];
 }
 
-const worstFirst = (edges: readonly Edge[]) =>
-  [...edges].sort(
-    (a, b) => Number(isLossy(b)) - Number(isLossy(a)) || b.rate.forwardSkbs - a.rate.forwardSkbs,
-  );
+const worstFirst = (edges: readonly Edge[]) => {
+  const ill = (edge: Edge) => {
+    if (isLossy(edge)) return 3;
+    const tone = store.sick.value.get(edge.id)?.[0]?.tone;
+    return tone === 'bad' ? 2 : tone === 'warning' ? 1 : 0;
+  };
+  return [...edges].sort((a, b) => ill(b) - ill(a) || b.rate.forwardSkbs - a.rate.forwardSkbs);
+};
 
 function PhaseBadge({ vertex }: { vertex: Vertex }) {
   if (vertex.kind !== 'pod') return <Badge tone="plain">{vertex.kind}</Badge>;
@@ -77,6 +83,22 @@ export function VertexPanel({
             ))
           )}
         </Fact>
+        {vertex.dnsNames.length > 0 && (
+          <Fact name="Names by DNS">
+            <span data-testid="dns-names">
+              {vertex.dnsNames.map((name) => (
+                <span key={name} class="address cut" title={name}>
+                  {name}
+                </span>
+              ))}
+            </span>
+          </Fact>
+        )}
+        {vertex.kind === 'external' && vertex.dnsNames.length === 0 && (
+          <Fact name="Names by DNS">
+            <span class="muted">none known</span>
+          </Fact>
+        )}
         {vertex.kind === 'pod' && <Fact name="Ready">{vertex.ready ? 'yes' : 'no'}</Fact>}
         {vertex.hostNetwork && <Fact name="Network">the node's own</Fact>}
         {vertex.createdMs !== null && <Fact name="Created">{clock(vertex.createdMs)} UTC</Fact>}
