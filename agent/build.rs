@@ -16,7 +16,8 @@ use aya_build::{Package, Toolchain};
 const TARGET: &str = "bpfel-unknown-none";
 const OBJECT: &str = "agent-ebpf-programs";
 /// The crates that need unstable features; naming them keeps a toolchain's prebuilt `core` in use.
-const UNSTABLE_CRATES: &str = "aya_ebpf,agent_ebpf_programs,sabotage_skip,sabotage_double,sabotage_sides";
+const UNSTABLE_CRATES: &str =
+    "aya_ebpf,agent_ebpf_programs,sabotage_skip,sabotage_double,sabotage_sides,bench_noop,bench_floor";
 
 /// What a toolchain can take `core` for BPF from.
 #[derive(Clone, Copy)]

@@ -9,7 +9,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 pub mod maps {
     /// `FlowKey` → `FlowTotals`: a plain hash, since an LRU evicts in silence.
     pub const FLOWS: &str = "FLOWS";
-    /// Interface index → `DeviceTotals`, per CPU.
+    /// Slots of `DeviceTotals`, per CPU; a device's is one of those behind its interface index.
     pub const DEVICES: &str = "DEVICES";
     /// `FragmentKey` → `Ports`: where later fragments find their ports.
     pub const FRAGMENTS: &str = "FRAGMENTS";
@@ -40,6 +40,10 @@ pub const CGROUP_IFINDEX: u32 = 0;
 pub const MAX_FLOWS: u32 = 65_536;
 /// Devices watched at once.
 pub const MAX_DEVICES: u32 = 4_096;
+/// Slots for them, a power of two: twice as many, so that a free one is near.
+pub const DEVICE_SLOTS: u32 = 2 * MAX_DEVICES;
+/// Slots that are looked at for a device, from that of its interface index on.
+pub const DEVICE_PROBES: u32 = 64;
 /// Datagrams whose later fragments can be joined at once (an LRU: the oldest goes).
 pub const MAX_FRAGMENTS: u32 = 8_192;
 /// Bytes of the event ring.
@@ -202,16 +206,32 @@ pub struct DirectionTotals {
     pub lost: u64,
 }
 
+/// What the [`DeviceTotals::owner`] of a device's slot is.
+#[must_use]
+#[inline(always)]
+pub fn slot_owner(ifindex: u32) -> u32 {
+    ifindex.wrapping_add(1)
+}
+
+/// The `probe`th slot in which a device may be.
+#[must_use]
+#[inline(always)]
+pub fn slot(ifindex: u32, probe: u32) -> u32 {
+    ifindex.wrapping_add(probe) & (DEVICE_SLOTS - 1)
+}
+
 /// One CPU's totals of a device.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct DeviceTotals {
     /// By [`Direction`].
     pub directions: [DirectionTotals; 2],
+    /// [`slot_owner`] of the device whose slot this is; 0 while it is free. Only the agent writes it.
+    pub owner: u32,
     /// A [`LinkType`]; the kernel side reads it, only the agent writes it.
     pub link_type: u8,
     /// Always 0.
-    pub reserved: [u8; 7],
+    pub reserved: [u8; 3],
 }
 
 /// What an [`Event`] tells; values of [`Event::kind`].

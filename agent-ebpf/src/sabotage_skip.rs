@@ -10,5 +10,9 @@ mod bpf;
 #[cfg(target_arch = "bpf")]
 const SABOTAGE: bpf::Sabotage = bpf::Sabotage::Skip;
 
+/// What the tc programs do in place of counting: nothing else.
+#[cfg(target_arch = "bpf")]
+const INSTEAD: bpf::Instead = None;
+
 #[cfg(not(target_arch = "bpf"))]
 fn main() {}

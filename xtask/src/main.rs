@@ -10,6 +10,7 @@ mod step;
 mod sys;
 mod test;
 mod tidy;
+mod vm;
 
 use std::process::ExitCode;
 
@@ -35,6 +36,11 @@ enum Chore {
     Lab(lab::Args),
     /// Run every test, tier by tier
     Test(test::Args),
+    /// Boot other kernels in virtual machines, and run the kernel tests inside each
+    Vm(vm::Args),
+    /// The first process inside such a machine
+    #[command(hide = true)]
+    VmGuest,
     /// Measure what is promised about speed
     Bench(bench::Args),
     /// Check what the compiler does not: sizes, borders, documents
@@ -60,6 +66,8 @@ fn run(chore: Chore) -> anyhow::Result<ExitCode> {
         }
         Chore::Lab(args) => in_lab(Purpose::Demo, || lab::run(&args)),
         Chore::Test(args) => test::run(&args).map(|()| ExitCode::SUCCESS),
+        Chore::Vm(args) => vm::run(&args).map(|_| ExitCode::SUCCESS),
+        Chore::VmGuest => vm::guest().map(|()| ExitCode::SUCCESS),
         Chore::Bench(args) => in_lab(Purpose::Demo, || bench::run(&args)),
         Chore::Tidy => tidy::run().map(|_| ExitCode::SUCCESS),
     }

@@ -9,7 +9,7 @@ use agent_ebpf::{
 };
 use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::cgroup_skb, programs::SkBuffContext};
 
-use super::{dns, flow, loss, maps::DEVICES, skb::Linear, tc};
+use super::{dns, flow, loss, maps, skb::Linear, tc};
 
 /// A namespace's own loopback device always has this index (`LOOPBACK_IFINDEX`, include/net/net_namespace.h).
 const LOOPBACK_IFINDEX: u32 = 1;
@@ -47,7 +47,7 @@ fn count(ctx: &SkBuffContext, direction: Direction) {
     if outcome.is_err() || packet.parsed.icmp_error || (transport != protocol::TCP && transport != protocol::UDP) {
         return;
     }
-    let Some(device) = DEVICES.get_ptr_mut(CGROUP_IFINDEX) else {
+    let Some(device) = maps::device(CGROUP_IFINDEX) else {
         return loss::count(Loss::UnknownDevice);
     };
     // SAFETY: the value lives as long as its map, and is only added to.

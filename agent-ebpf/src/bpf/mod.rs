@@ -24,6 +24,9 @@ pub(crate) enum Sabotage {
     Sides,
 }
 
+/// Another body for the tc programs, for measuring; a constant of the object as well.
+pub(crate) type Instead = Option<fn(&aya_ebpf::programs::TcContext)>;
+
 /// True for about one packet in 10,000.
 #[inline(always)]
 fn now_and_then() -> bool {

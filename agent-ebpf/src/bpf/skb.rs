@@ -52,10 +52,14 @@ impl<'a> Copied<'a> {
     #[inline(always)]
     pub(super) fn new(ctx: &TcContext, head: &'a mut Head) -> Option<Self> {
         let len = ctx.len() as usize;
-        let head_len = len.min(HEAD_BYTES);
-        if head_len == 0 {
+        if len == 0 {
             return None;
         }
+        // Verifiers up to 6.1 do not follow a length through two tests: from 1 to HEAD_BYTES by arithmetic alone.
+        let mut last = len.min(HEAD_BYTES) - 1;
+        // SAFETY: plain arithmetic on one register.
+        unsafe { asm!("{last} &= 0xff", last = inout(reg) last, options(pure, nomem, nostack)) }
+        let head_len = last + 1;
         // SAFETY: the helper writes head_len bytes, between 1 and HEAD_BYTES, to a larger buffer, or fails.
         let outcome = unsafe { bpf_skb_load_bytes(ctx.skb.skb.cast(), 0, head.as_mut_ptr().cast(), head_len as u32) };
         (outcome == 0).then_some(Self { head, head_len, len })

@@ -7,7 +7,7 @@ use crate::error::{Context, Result};
 use crate::sys::wait_for;
 
 /// Where the v2 hierarchy is mounted, if it is.
-fn hierarchy() -> Option<PathBuf> {
+pub(crate) fn hierarchy() -> Option<PathBuf> {
     let mounts = std::fs::read_to_string("/proc/self/mountinfo").ok()?;
     mounts.lines().find_map(|line| {
         let (left, right) = line.split_once(" - ")?;

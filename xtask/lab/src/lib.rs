@@ -18,6 +18,7 @@ mod cgroup;
 mod control;
 mod error;
 mod handle;
+pub mod hooks;
 pub mod http1;
 mod lab;
 mod ledger;

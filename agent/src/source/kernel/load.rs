@@ -6,8 +6,8 @@ use agent_ebpf::abi::{
     CGROUP_IFINDEX, DeviceTotals, DirectionTotals, DnsHead, Event, FlowKey, FlowTotals, LinkType, Loss, maps, programs,
 };
 use aya::{
-    Ebpf, EbpfLoader, Pod, include_bytes_aligned,
-    maps::{Map, MapData, PerCpuArray, PerCpuHashMap, PerCpuValues, RingBuf},
+    Ebpf, EbpfLoader, include_bytes_aligned,
+    maps::{Map, MapData, PerCpuArray, RingBuf},
     programs::{CgroupSkb, Program as Loaded, ProgramError, ProgramFd, SchedClassifier},
 };
 use tokio::io::unix::AsyncFd;
@@ -18,28 +18,22 @@ use super::{
     attach::{Hooks, Pair},
     batch::{self, Batch},
     hook::Program,
+    memlock,
+    slots::Slots,
 };
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/agent-ebpf-programs"));
-
-/// `aya` wants its own marker on what it copies; the type itself is `zerocopy`'s.
-#[repr(transparent)]
-#[derive(Clone, Copy)]
-struct Plain(DeviceTotals);
-// SAFETY: any bytes are a DeviceTotals, it has no padding (zerocopy derives check both).
-unsafe impl Pod for Plain {}
 
 /// The kernel side, loaded.
 pub struct Kernel {
     ebpf: Ebpf,
     flows: MapData,
-    devices: PerCpuHashMap<MapData, u32, Plain>,
+    devices: Slots,
     losses: PerCpuArray<MapData, u64>,
     ring: AsyncFd<RingBuf<MapData>>,
     dns: AsyncFd<RingBuf<MapData>>,
     batch: Batch,
     hooks: Hooks,
-    cpus: usize,
 }
 
 impl Kernel {
@@ -57,6 +51,7 @@ impl Kernel {
         if bytes.is_empty() {
             return Err(KernelError::EmptyObject);
         }
+        memlock::lift();
         let mut ebpf = EbpfLoader::new()
             .map_max_entries(maps::FLOWS, max_flows)
             .load(bytes)
@@ -70,13 +65,12 @@ impl Kernel {
         let wrong = |name| move |source| KernelError::Map { name, source: Box::new(source) };
         Ok(Self {
             flows,
-            devices: PerCpuHashMap::try_from(devices).map_err(wrong(maps::DEVICES))?,
+            devices: Slots::new(devices)?,
             losses: PerCpuArray::try_from(losses).map_err(wrong(maps::LOSSES))?,
             ring,
             dns,
             batch: Batch::default(),
             hooks: Hooks::new(tc),
-            cpus: aya::util::nr_cpus().map_err(|(_, error)| KernelError::Ring(error))?,
             ebpf,
         })
     }
@@ -92,7 +86,7 @@ impl Kernel {
     /// What the kernel answered; the device is then as it was.
     pub fn attach(&mut self, ifindex: u32, link_type: LinkType) -> Result<(), KernelError> {
         self.enter(ifindex, link_type)?;
-        self.hooks.attach_tcx(ifindex).inspect_err(|_| self.devices.remove(&ifindex).unwrap_or_default())?;
+        self.hooks.attach_tcx(ifindex).inspect_err(|_| self.devices.remove(ifindex))?;
         Ok(())
     }
 
@@ -102,7 +96,7 @@ impl Kernel {
     /// What the kernel answered, or that there is no place in front of others.
     pub fn attach_clsact(&mut self, ifindex: u32, link_type: LinkType) -> Result<(), KernelError> {
         self.enter(ifindex, link_type)?;
-        self.hooks.attach_clsact(ifindex).inspect_err(|_| self.devices.remove(&ifindex).unwrap_or_default())?;
+        self.hooks.attach_clsact(ifindex).inspect_err(|_| self.devices.remove(ifindex))?;
         Ok(())
     }
 
@@ -114,33 +108,29 @@ impl Kernel {
         // What sockets send counts as what a pod sends.
         let pair = pair(&mut self.ebpf, [programs::CGROUP_EGRESS, programs::CGROUP_INGRESS])?;
         self.enter(CGROUP_IFINDEX, LinkType::RawIp)?;
-        self.hooks
-            .attach_cgroup(pair, path)
-            .inspect_err(|_| self.devices.remove(&CGROUP_IFINDEX).unwrap_or_default())?;
+        self.hooks.attach_cgroup(pair, path).inspect_err(|_| self.devices.remove(CGROUP_IFINDEX))?;
         Ok(())
     }
 
     /// Makes room for a device's totals, from 0.
     fn enter(&mut self, ifindex: u32, link_type: LinkType) -> Result<(), KernelError> {
         let fresh = DeviceTotals { link_type: link_type as u8, ..DeviceTotals::default() };
-        let map_error = |source| KernelError::Map { name: maps::DEVICES, source: Box::new(source) };
-        let values = PerCpuValues::try_from(vec![Plain(fresh); self.cpus])
-            .map_err(|source| map_error(aya::maps::MapError::from(source)))?;
-        self.devices.insert(ifindex, values, 0).map_err(map_error)
+        self.devices.insert(ifindex, fresh)
     }
 
     /// Takes our programs off a device, and its totals out of the map. A device that is gone took them with it.
     pub fn detach(&mut self, ifindex: u32) {
         self.hooks.detach(ifindex);
-        let _ = self.devices.remove(&ifindex);
+        self.devices.remove(ifindex);
     }
 
     /// A device's totals since it was attached, by direction; all CPUs added up.
     #[must_use]
     pub fn device(&self, ifindex: u32) -> Option<[DirectionTotals; 2]> {
-        let values = self.devices.get(&ifindex, 0).ok()?;
+        let mut values = self.devices.get(ifindex).peekable();
+        values.peek()?;
         let mut sums = [DirectionTotals::default(); 2];
-        for Plain(value) in values.iter() {
+        for value in values {
             for (sum, one) in sums.iter_mut().zip(value.directions) {
                 sum.skbs += one.skbs;
                 sum.bytes += one.bytes;

@@ -6,8 +6,10 @@ pub mod clsact;
 pub mod hook;
 pub mod links;
 pub mod load;
+pub mod memlock;
 mod netlink;
 pub mod pins;
+pub mod slots;
 mod sys;
 pub mod trigger;
 
@@ -56,6 +58,12 @@ pub enum KernelError {
         /// Why.
         #[source]
         source: Box<aya::maps::MapError>,
+    },
+    /// All slots near the device's index belong to others.
+    #[error("find a free slot for the device of index {ifindex}")]
+    NoSlot {
+        /// Its interface index.
+        ifindex: u32,
     },
     /// The event ring could not be watched.
     #[error("watch the event ring")]

@@ -1,0 +1,18 @@
+//! The BPF object, but its tc programs do nothing: what measuring itself costs, and what is subtracted.
+#![cfg_attr(target_arch = "bpf", no_std)]
+#![cfg_attr(target_arch = "bpf", no_main)]
+#![cfg_attr(target_arch = "bpf", feature(asm_experimental_arch))]
+
+#[cfg(target_arch = "bpf")]
+mod bpf;
+
+/// Whether this object is wrong on purpose, and how.
+#[cfg(target_arch = "bpf")]
+const SABOTAGE: bpf::Sabotage = bpf::Sabotage::None;
+
+/// What the tc programs do in place of counting.
+#[cfg(target_arch = "bpf")]
+const INSTEAD: bpf::Instead = Some(|_| {});
+
+#[cfg(not(target_arch = "bpf"))]
+fn main() {}
