@@ -7,7 +7,10 @@ use std::{
 
 use clap::Parser;
 
-use crate::{merge::Bounds, time::Ns};
+use crate::{kubernetes::connect::Access, merge::Bounds, time::Ns};
+
+/// Where a pod finds its service account's token.
+const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
 
 /// Merges the reports of all agents into one live graph and serves it to browsers.
 #[derive(Debug, Parser)]
@@ -19,6 +22,16 @@ pub struct Args {
     /// Where agents report: ADDRESS:PORT or unix:PATH; may be given more than once. [default: 127.0.0.1:7381]
     #[arg(long, env = "ORRERY_REPORT_LISTEN", value_name = "WHERE", value_delimiter = ',')]
     pub report_listen: Vec<String>,
+    /// Where names come from. `auto`: the file where --pods is given, else the Kubernetes API where this runs in a pod with a
+    /// service account or --kubeconfig is given, else nowhere.
+    #[arg(long, env = "ORRERY_NAMES", default_value = "auto", value_name = "SOURCE")]
+    pub names: NamesFrom,
+    /// Kubeconfig for the API: instead of the pod's service account, or $KUBECONFIG, or ~/.kube/config.
+    #[arg(long, env = "ORRERY_KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+    /// Context of the kubeconfig.
+    #[arg(long, env = "ORRERY_CONTEXT", value_name = "NAME")]
+    pub context: Option<String>,
     /// Names: what `kubectl get pods,services,nodes -A -o json` wrote; read again whenever it changes.
     #[arg(long, env = "ORRERY_PODS", value_name = "FILE")]
     pub pods: Option<PathBuf>,
@@ -32,7 +45,7 @@ pub struct Args {
     #[arg(long, env = "ORRERY_RECORD_MAX", default_value = "64MiB", value_name = "SIZE")]
     pub record_max: String,
     /// Play a recording instead of listening for reports.
-    #[arg(long, env = "ORRERY_REPLAY", value_name = "FILE", conflicts_with_all = ["record", "report_listen", "pods"])]
+    #[arg(long, env = "ORRERY_REPLAY", value_name = "FILE", conflicts_with_all = ["record", "report_listen", "pods", "kubeconfig", "context"])]
     pub replay: Option<PathBuf>,
     /// Begin the recording again when it is over.
     #[arg(long, env = "ORRERY_REPLAY_LOOP", requires = "replay")]
@@ -51,6 +64,30 @@ pub struct Args {
     pub bound_nodes: usize,
 }
 
+/// Where names come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+pub enum NamesFrom {
+    /// What the other arguments and the surroundings say.
+    Auto,
+    /// The Kubernetes API.
+    Kubernetes,
+    /// A file.
+    File,
+    /// Nowhere: everything goes by its address.
+    None,
+}
+
+/// Where names come from, decided.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// The Kubernetes API.
+    Kubernetes(Access),
+    /// A file.
+    File(PathBuf),
+    /// Nowhere.
+    None,
+}
+
 /// Where reports come in.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReportAddress {
@@ -67,8 +104,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where agents report.
     pub report_listen: Vec<ReportAddress>,
-    /// The pod file.
-    pub pods: Option<PathBuf>,
+    /// Where names come from.
+    pub names: Source,
     /// The cluster's name.
     pub cluster: String,
     /// Where to record, and how much.
@@ -91,6 +128,16 @@ pub enum ConfigError {
         flag: &'static str,
         /// What was given.
         value: String,
+        /// What would do.
+        hint: &'static str,
+    },
+    /// A file is named, but another source asked for; or the other way round.
+    #[error("--names {asked} and {given} do not go together; hint: {hint}")]
+    Names {
+        /// The source.
+        asked: &'static str,
+        /// What was given, or not given.
+        given: &'static str,
         /// What would do.
         hint: &'static str,
     },
@@ -130,6 +177,7 @@ impl TryFrom<Args> for Config {
         let address = |flag, value: &str, hint| {
             value.parse::<SocketAddr>().map_err(|_| ConfigError::Address { flag, value: value.to_owned(), hint })
         };
+        let names = source(&args)?;
         let mut report_listen = Vec::new();
         for value in &args.report_listen {
             report_listen.push(match value.strip_prefix("unix:") {
@@ -155,13 +203,36 @@ impl TryFrom<Args> for Config {
         Ok(Self {
             listen: address("listen", &args.listen, "127.0.0.1:7380")?,
             report_listen,
-            pods: args.pods,
+            names,
             cluster: args.cluster,
             record: args.record.map(|path| (path, record_max)),
             replay: args.replay.map(|path| (path, args.replay_loop)),
             bounds: Bounds { rows: args.bound_rows, nodes: args.bound_nodes, retention, ..Bounds::default() },
             log_level: args.log_level,
         })
+    }
+}
+
+fn source(args: &Args) -> Result<Source, ConfigError> {
+    let access = Access { kubeconfig: args.kubeconfig.clone(), context: args.context.clone() };
+    let wants_api = access != Access::default();
+    let wrong = |asked, given, hint| Err(ConfigError::Names { asked, given, hint });
+    match (args.names, &args.pods) {
+        (NamesFrom::Auto | NamesFrom::File, Some(_)) if wants_api => {
+            wrong("file", "--kubeconfig or --context", "--pods FILE alone, or --names kubernetes")
+        }
+        (NamesFrom::Auto | NamesFrom::File, Some(path)) => Ok(Source::File(path.clone())),
+        (NamesFrom::File, None) => wrong("file", "no --pods", "--pods FILE"),
+        (NamesFrom::Kubernetes, Some(_)) => wrong("kubernetes", "--pods", "one source of names"),
+        (NamesFrom::None, Some(_)) => wrong("none", "--pods", "one source of names"),
+        (NamesFrom::None, None) if wants_api => wrong("none", "--kubeconfig or --context", "--names kubernetes"),
+        (NamesFrom::None, None) => Ok(Source::None),
+        (NamesFrom::Kubernetes, None) => Ok(Source::Kubernetes(access)),
+        // A service account without a token is none: the API is then asked only when told to.
+        (NamesFrom::Auto, None) if args.replay.is_none() && (wants_api || Path::new(SERVICE_ACCOUNT).exists()) => {
+            Ok(Source::Kubernetes(access))
+        }
+        (NamesFrom::Auto, None) => Ok(Source::None),
     }
 }
 
@@ -217,6 +288,31 @@ mod tests {
         let config = config.expect("valid");
         assert_eq!(config.record.expect("recording").1, 2 << 20);
         assert_eq!(config.report_listen.len(), 2);
+    }
+
+    #[test]
+    fn names_come_from_one_place() {
+        use super::Source;
+        use crate::kubernetes::connect::Access;
+        assert_eq!(check(&[]).expect("valid").names, Source::None);
+        assert_eq!(check(&["--pods", "p"]).expect("valid").names, Source::File("p".into()));
+        assert_eq!(check(&["--names", "none"]).expect("valid").names, Source::None);
+        let api = |args| match check(args).expect("valid").names {
+            Source::Kubernetes(access) => access,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(api(&["--names", "kubernetes"]), Access::default());
+        let named = Access { kubeconfig: Some("k".into()), context: Some("c".to_owned()) };
+        assert_eq!(api(&["--kubeconfig", "k", "--context", "c"]), named);
+        for args in [
+            &["--names", "file"][..],
+            &["--names", "kubernetes", "--pods", "p"],
+            &["--names", "none", "--pods", "p"],
+            &["--names", "none", "--kubeconfig", "k"],
+            &["--pods", "p", "--kubeconfig", "k"],
+        ] {
+            assert!(check(args).expect_err("refused").to_string().contains("hint"));
+        }
     }
 
     #[test]

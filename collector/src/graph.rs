@@ -4,11 +4,14 @@
 //! changed becomes the next delta.
 
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::Arc,
 };
 
-use crate::view::{Changes, Delta, EdgeRow, HiddenRow, NamesRow, NodeRow, Snapshot, VertexRow, View};
+use crate::view::{Changes, Delta, EdgeRow, EventRow, HiddenRow, NamesRow, NodeRow, Snapshot, VertexRow, View};
+
+/// Events a snapshot holds, and a delta brings at the most.
+pub const MAX_EVENTS: usize = 256;
 
 /// A row that is known by an id.
 pub trait Row: Clone + PartialEq {
@@ -79,6 +82,12 @@ impl<R: Row> Table<R> {
         self.rows.values()
     }
 
+    /// There is a row of this id.
+    #[must_use]
+    pub fn contains(&self, id: &str) -> bool {
+        self.rows.contains_key(id)
+    }
+
     /// How many rows there are.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -133,6 +142,8 @@ pub struct Graph {
     names: NamesRow,
     hidden: HiddenRow,
     head_changed: bool,
+    events: VecDeque<EventRow>,
+    untold: usize,
     /// Agents' nodes.
     pub nodes: Table<NodeRow>,
     /// Vertices.
@@ -151,6 +162,8 @@ impl Graph {
             names,
             hidden: HiddenRow::default(),
             head_changed: false,
+            events: VecDeque::new(),
+            untold: 0,
             nodes: Table::default(),
             vertices: Table::default(),
             edges: Table::default(),
@@ -177,9 +190,32 @@ impl Graph {
         self.hidden = hidden;
     }
 
+    /// The newest events, oldest first.
+    pub fn events(&self) -> impl Iterator<Item = &EventRow> {
+        self.events.iter()
+    }
+
+    /// Begins with what is known to have happened: it is part of the snapshot, and of no delta.
+    pub fn begin_with_events<'a>(&mut self, events: impl IntoIterator<Item = &'a EventRow>) {
+        self.add_events(events);
+        self.untold = 0;
+    }
+
+    /// Adds what happened; beyond the bound the oldest events go.
+    pub fn add_events<'a>(&mut self, events: impl IntoIterator<Item = &'a EventRow>) {
+        for event in events {
+            self.events.push_back(event.clone());
+            self.untold += 1;
+        }
+        let excess = self.events.len().saturating_sub(MAX_EVENTS);
+        self.events.drain(..excess);
+        self.untold = self.untold.min(self.events.len());
+    }
+
     /// What changed since the last call, as the step to the next revision; `None` if nothing did.
     pub fn step(&mut self, identity: &Identity, time_ms: i64) -> Option<Delta> {
-        if !self.head_changed && !self.nodes.dirty() && !self.vertices.dirty() && !self.edges.dirty() {
+        let news = self.head_changed || self.untold > 0;
+        if !news && !self.nodes.dirty() && !self.vertices.dirty() && !self.edges.dirty() {
             return None;
         }
         self.head_changed = false;
@@ -195,6 +231,7 @@ impl Graph {
             nodes: self.nodes.take(),
             vertices: self.vertices.take(),
             edges: self.edges.take(),
+            events: self.events.range(self.events.len() - std::mem::take(&mut self.untold)..).cloned().collect(),
         })
     }
 
@@ -213,6 +250,7 @@ impl Graph {
             nodes: self.nodes.rows().cloned().collect(),
             vertices: self.vertices.rows().cloned().collect(),
             edges: self.edges.rows().cloned().collect(),
+            events: self.events.iter().cloned().collect(),
         }
     }
 
@@ -224,6 +262,7 @@ impl Graph {
         graph.nodes.apply(&Changes { upsert: snapshot.nodes.clone(), remove: Vec::new() });
         graph.vertices.apply(&Changes { upsert: snapshot.vertices.clone(), remove: Vec::new() });
         graph.edges.apply(&Changes { upsert: snapshot.edges.clone(), remove: Vec::new() });
+        graph.begin_with_events(&snapshot.events);
         graph
     }
 
@@ -238,6 +277,8 @@ impl Graph {
         self.nodes.apply(&delta.nodes);
         self.vertices.apply(&delta.vertices);
         self.edges.apply(&delta.edges);
+        self.add_events(&delta.events);
+        self.untold = 0;
         true
     }
 }

@@ -2,18 +2,21 @@
 //!
 //! The rooms, in the order a report walks through them: [`listen`] binds, [`ingest`] limits and decodes, [`hub`] (one task)
 //! owns [`merge`] and [`names`], [`project`] makes rows of them for a [`graph`], [`stream`] and [`http`] tell browsers in the
-//! form of [`view`], as far as a [`filter`] lets it through. Beside the road: [`record`] and [`replay`], [`pods`], [`metrics`], [`config`]. [`loss`], [`rate`],
-//! [`merge`], [`names`], [`project`], [`filter`] and [`graph`] are pure: no IO, no clock, time is an argument. The clock is
+//! form of [`view`], as far as a [`filter`] lets it through. Beside the road: [`record`] and [`replay`], [`pods`] and
+//! [`kubernetes`], [`events`], [`metrics`], [`config`]. [`loss`], [`rate`], [`merge`], [`names`], [`project`], [`filter`],
+//! [`events`] and [`graph`] are pure: no IO, no clock, time is an argument. The clock is
 //! read in [`clock`].
 #![forbid(unsafe_code)]
 
 pub mod clock;
 pub mod config;
+pub mod events;
 pub mod filter;
 pub mod graph;
 pub mod http;
 pub mod hub;
 pub mod ingest;
+pub mod kubernetes;
 pub mod listen;
 pub mod loss;
 pub mod merge;
@@ -41,7 +44,7 @@ use tokio::{
 };
 
 use self::{
-    config::Config,
+    config::{Config, Source},
     hub::{Hub, Setup},
     listen::{Listeners, ReportListener},
     metrics::Metrics,
@@ -75,10 +78,11 @@ pub async fn run(
         record::Recording::open(path).await.context("start replay")?;
     }
     let run = u64::try_from(clock::now()).unwrap_or(1);
-    let names_source = match (&config.pods, &config.replay) {
-        (Some(_), _) => "file",
-        (None, Some(_)) => "recording",
-        (None, None) => "none",
+    let names_source = match (&config.names, &config.replay) {
+        (Source::File(_), _) => "file",
+        (Source::Kubernetes(_), _) => "kubernetes",
+        (Source::None, Some(_)) => "recording",
+        (Source::None, None) => "none",
     };
     let (hub, handle) = Hub::new(Setup {
         run,
@@ -89,17 +93,24 @@ pub async fn run(
         metrics: Arc::clone(&metrics),
     });
     tasks.spawn(hub.run(stopped.clone()));
-    let ready = Arc::new(AtomicBool::new(config.pods.is_none()));
-    if let Some(path) = config.pods {
-        let watcher = pods::PodFile {
-            path,
-            hub: handle.clone(),
-            recorder: recorder.clone(),
-            ready: Arc::clone(&ready),
-            metrics: Arc::clone(&metrics),
-            clock: clock::now,
-        };
-        tasks.spawn(watcher.run(stopped.clone()));
+    let ready = Arc::new(AtomicBool::new(config.names == Source::None));
+    match config.names {
+        Source::File(path) => {
+            let watcher = pods::PodFile {
+                path,
+                hub: handle.clone(),
+                recorder: recorder.clone(),
+                ready: Arc::clone(&ready),
+                metrics: Arc::clone(&metrics),
+                clock: clock::now,
+            };
+            tasks.spawn(watcher.run(stopped.clone()));
+        }
+        Source::Kubernetes(access) => {
+            let (hub, ready, metrics) = (handle.clone(), Arc::clone(&ready), Arc::clone(&metrics));
+            tasks.spawn(kubernetes::Kubernetes { access, hub, ready, metrics }.run(stopped.clone()));
+        }
+        Source::None => {}
     }
     if let Some((path, again)) = config.replay {
         let replay = replay::Replay { path, again, clock: clock::now };

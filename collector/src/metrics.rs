@@ -9,6 +9,9 @@ use prometheus_client::{
 /// One label, from a fixed list.
 pub type Label = [(&'static str, &'static str); 1];
 
+/// Two labels, from fixed lists.
+pub type Labels = [(&'static str, &'static str); 2];
+
 /// All of the collector's own numbers.
 #[derive(Debug)]
 #[expect(missing_docs, reason = "the help texts below and docs/api.md describe them")]
@@ -30,6 +33,11 @@ pub struct Metrics {
     pub delta_bytes: Family<Label, Counter>,
     pub names_read: Counter,
     pub names_failed: Counter,
+    pub names_changes: Counter,
+    pub names_ambiguous: Gauge,
+    pub api_requests: Family<Labels, Counter>,
+    pub api_failures: Family<Label, Counter>,
+    pub api_refused_objects: Gauge,
     pub recorded_bytes: Counter,
     pub unrecorded_reports: Counter,
 }
@@ -54,6 +62,11 @@ impl Default for Metrics {
             delta_bytes: Family::default(),
             names_read: Counter::default(),
             names_failed: Counter::default(),
+            names_changes: Counter::default(),
+            names_ambiguous: Gauge::default(),
+            api_requests: Family::default(),
+            api_failures: Family::default(),
+            api_refused_objects: Gauge::default(),
             recorded_bytes: Counter::default(),
             unrecorded_reports: Counter::default(),
         };
@@ -85,6 +98,23 @@ impl Metrics {
         registry.register("stream_delta_bytes", "Bytes of the deltas made, by view", self.delta_bytes.clone());
         registry.register("names_read", "Readings of the pod list that succeeded", self.names_read.clone());
         registry.register("names_failed", "Readings of the pod list that failed", self.names_failed.clone());
+        registry.register("names_changes", "Changes of objects that watches told", self.names_changes.clone());
+        registry.register(
+            "names_ambiguous",
+            "Ends of edges of which nothing could tell who held the address",
+            self.names_ambiguous.clone(),
+        );
+        registry.register(
+            "api_requests",
+            "Requests to the Kubernetes API, by verb and resource",
+            self.api_requests.clone(),
+        );
+        registry.register(
+            "api_failures",
+            "Answers of the Kubernetes API that were errors, or did not come",
+            self.api_failures.clone(),
+        );
+        registry.register("api_refused_objects", "Objects that found no room", self.api_refused_objects.clone());
         registry.register("record_bytes", "Bytes recorded", self.recorded_bytes.clone());
         registry.register(
             "record_skipped_reports",

@@ -87,7 +87,9 @@ async fn names(json: &[u8], shift: Ns, hub: &HubHandle) -> Option<()> {
 }
 
 fn moved(mut inventory: Inventory, shift: Ns) -> Inventory {
-    let created = inventory.pods.iter_mut().map(|pod| &mut pod.created);
+    let pods = inventory.pods.iter_mut();
+    let created = pods
+        .flat_map(|pod| [&mut pod.created, &mut pod.started, &mut pod.networked, &mut pod.deleted, &mut pod.stopped]);
     let created = created.chain(inventory.services.iter_mut().map(|service| &mut service.created));
     for time in created.chain(inventory.nodes.iter_mut().map(|node| &mut node.created)).flatten() {
         *time = time.saturating_add(shift);

@@ -61,7 +61,7 @@ impl World {
     }
 
     fn snapshot(&self, view: View) -> Snapshot {
-        let row = NamesRow { source: "file".into(), state: "fresh".into(), error: None, read_ms: None };
+        let row = NamesRow { source: "file".into(), state: "fresh".into(), error: None, read_ms: None, ambiguous: 0 };
         let identity = Identity { run: "1".into(), cluster: "test".into(), since_ms: 0 };
         let mut projection = Projection::new(view, 0, &self.merge, &self.names, &row);
         projection.set_nodes(&node_rows(&self.merge, &self.names, self.now));

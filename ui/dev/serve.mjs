@@ -46,6 +46,7 @@ function snapshot() {
     nodes: cluster.nodes,
     vertices: cluster.vertices,
     edges: cluster.edges,
+    events: [],
   };
 }
 
@@ -89,6 +90,7 @@ function step() {
     nodes: { upsert: [], remove: [] },
     vertices,
     edges,
+    events: [],
   };
   revision += 1;
   for (const client of clients) send(client, 'delta', delta);

@@ -3,7 +3,7 @@
  *
  * No clock: time is the collector's, carried by the frames themselves.
  */
-import type { Change, Delta, Edge, Hidden, Names, NodeView, Snapshot, Vertex } from './view';
+import type { Change, ClusterEvent, Delta, Edge, Hidden, Names, NodeView, Snapshot, Vertex } from './view';
 
 /** How long a pod counts as new. */
 export const NEW_FOR_MS = 10_000;
@@ -11,6 +11,9 @@ export const NEW_FOR_MS = 10_000;
 export const NOTICE_FOR_MS = 9_000;
 /** Announcements held at once; older ones make room. */
 export const MAX_NOTICES = 24;
+
+/** Events kept; as many as a snapshot brings. */
+export const MAX_EVENTS = 256;
 
 /** A workload changed its number of pods. */
 export interface Notice {
@@ -37,6 +40,8 @@ export interface Graph {
   /** When a vertex was first seen, for those that appeared while we watched. */
   readonly born: ReadonlyMap<string, number>;
   readonly notices: readonly Notice[];
+  /** What happened to pods, workloads and nodes, oldest first. */
+  readonly events: readonly ClusterEvent[];
 }
 
 /** A delta either applies, or the page must ask for a fresh snapshot. */
@@ -79,6 +84,7 @@ export function fromSnapshot(previous: Graph | null, snapshot: Snapshot): Graph 
     edges: new Map(snapshot.edges.map((edge) => [edge.id, edge])),
     born,
     notices: watched ? announce(previous, vertices, snapshot.timeMs) : [],
+    events: snapshot.events,
   };
 }
 
@@ -104,6 +110,8 @@ export function applyDelta(graph: Graph, delta: Delta): Step {
         vertices === graph.vertices
           ? current(graph.notices, delta.timeMs)
           : announce(graph, vertices, delta.timeMs),
+      events:
+        delta.events.length === 0 ? graph.events : [...graph.events, ...delta.events].slice(-MAX_EVENTS),
     },
   };
 }

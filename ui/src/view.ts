@@ -38,6 +38,16 @@ export interface Names {
   readonly state: string;
   readonly error: string | null;
   readonly readMs: number | null;
+  /** Ends of links of which nothing could tell who held the address. */
+  readonly ambiguous: number;
+}
+
+/** Something that happened to the cluster itself. */
+export interface ClusterEvent {
+  readonly timeMs: number;
+  readonly kind: string;
+  readonly subject: string;
+  readonly text: string;
 }
 
 /** What a filtered view leaves out: edges and vertices by the filter, edges by kind of noise. */
@@ -187,6 +197,8 @@ export interface Snapshot {
   readonly nodes: readonly NodeView[];
   readonly vertices: readonly Vertex[];
   readonly edges: readonly Edge[];
+  /** The newest, oldest first. */
+  readonly events: readonly ClusterEvent[];
 }
 
 /** What entered or changed, and what left. */
@@ -206,6 +218,8 @@ export interface Delta {
   readonly nodes: Change<NodeView>;
   readonly vertices: Change<Vertex>;
   readonly edges: Change<Edge>;
+  /** Those since `base`, oldest first. */
+  readonly events: readonly ClusterEvent[];
 }
 
 function hidden(value: unknown, path: string): Hidden {
@@ -232,6 +246,17 @@ function names(value: unknown, path: string): Names | null {
     state: text(of, 'state', path),
     error: maybeText(of, 'error', path),
     readMs: maybeNumber(of, 'read_ms', path),
+    ambiguous: maybeNumber(of, 'ambiguous', path) ?? 0,
+  };
+}
+
+function event(value: unknown, path: string): ClusterEvent {
+  const of = fields(value, path);
+  return {
+    timeMs: number(of, 'time_ms', path),
+    kind: text(of, 'kind', path),
+    subject: text(of, 'subject', path),
+    text: text(of, 'text', path),
   };
 }
 
@@ -374,6 +399,7 @@ export function decodeSnapshot(value: unknown): Snapshot {
     nodes: list(of, 'nodes', 'snapshot', node),
     vertices: list(of, 'vertices', 'snapshot', vertex),
     edges: list(of, 'edges', 'snapshot', edge),
+    events: list(of, 'events', 'snapshot', event),
   };
 }
 
@@ -390,5 +416,6 @@ export function decodeDelta(value: unknown): Delta {
     nodes: change(of, 'nodes', node),
     vertices: change(of, 'vertices', vertex),
     edges: change(of, 'edges', edge),
+    events: list(of, 'events', 'delta', event),
   };
 }

@@ -6,6 +6,7 @@ import {
   elapse,
   fromSnapshot,
   type Graph,
+  MAX_EVENTS,
   MAX_NOTICES,
   NEW_FOR_MS,
   NOTICE_FOR_MS,
@@ -25,6 +26,7 @@ function delta(changes: Partial<Delta>): Delta {
     nodes: none,
     vertices: none,
     edges: none,
+    events: [],
     ...changes,
   };
 }
@@ -114,6 +116,20 @@ describe('snapshot and deltas', () => {
     const graph = fromSnapshot(null, snapshot());
     expect(applyDelta(graph, delta({ base: 2, revision: 3 })).kind).toBe('resync');
     expect(applyDelta(graph, delta({ run: 'other' })).kind).toBe('resync');
+  });
+});
+
+describe('events', () => {
+  const event = (timeMs: number) => ({ timeMs, kind: 'pod-added', subject: 'shop/a', text: 'added' });
+
+  it('come with the snapshot, grow with deltas and are bounded', () => {
+    let graph = fromSnapshot(null, snapshot({ events: [event(1)] }));
+    graph = apply(graph, delta({ events: [event(2), event(3)] }));
+    expect(graph.events.map((one) => one.timeMs)).toEqual([1, 2, 3]);
+    const many = Array.from({ length: MAX_EVENTS }, (_, index) => event(10 + index));
+    graph = apply(graph, delta({ base: 2, revision: 3, events: many }));
+    expect(graph.events).toHaveLength(MAX_EVENTS);
+    expect(graph.events[0]?.timeMs).toBe(10);
   });
 });
 

@@ -116,6 +116,7 @@ export function snapshot(changes: Partial<Snapshot> = {}): Snapshot {
     nodes: [],
     vertices: [],
     edges: [],
+    events: [],
     ...changes,
   };
 }

@@ -28,6 +28,11 @@ describe('the shared fixtures', () => {
     expect(lossy?.serverSide?.forward.skbs).toBe(880);
     expect(lossy?.loss.forwardRatio).toBe(0.12);
     expect(oneSided?.serverSide).toBeNull();
+    expect(snapshot.names?.ambiguous).toBe(1);
+    expect(snapshot.events.map((event) => [event.kind, event.text])).toEqual([
+      ['node-late', 'late: 3 reports overdue'],
+      ['workload-scaled', '2 → 8'],
+    ]);
     expect(oneSided?.loss).toMatchObject({ status: 'one-sided', forwardRatio: null });
   });
 
@@ -56,6 +61,14 @@ describe('the shared fixtures', () => {
     expect(delta).toMatchObject({ base: 41, revision: 42, names: { state: 'stale' } });
     expect(delta.vertices.upsert[0]).toMatchObject({ phase: 'pending', addresses: [] });
     expect(delta.edges.remove).toHaveLength(1);
+    expect(delta.events).toEqual([
+      {
+        timeMs: 1795233127150,
+        kind: 'pod-added',
+        subject: 'shop/cart-6c4b9-new01',
+        text: 'added on n2',
+      },
+    ]);
   });
 });
 

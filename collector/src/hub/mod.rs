@@ -2,6 +2,7 @@
 //! its place in the stream in one step, so that nothing falls between.
 
 mod live;
+mod names;
 mod views;
 
 use std::{sync::Arc, time::Duration};
@@ -13,17 +14,18 @@ use tokio::{
 };
 use wire::v1::Report;
 
-pub use self::views::MAX_VIEWS;
 use self::views::Views;
+pub use self::{names::NamesUpdate, views::MAX_VIEWS};
 use crate::{
     clock,
+    events::Events,
     filter::Wish,
     graph::Identity,
     merge::{Bounds, Merge, Verdict},
     metrics::Metrics,
-    names::{Inventory, Names, Owner, external},
+    names::{Names, external},
     project,
-    time::Ns,
+    time::{Ns, SECOND},
     view::{NamesRow, ms},
 };
 
@@ -39,6 +41,8 @@ const NEW_EDGE_TICK: Duration = Duration::from_millis(10);
 const REFRESH: Duration = Duration::from_millis(500);
 /// Every this many refreshes, gone pods that no edge remembers and nodes that left are forgotten: it looks at all edges.
 const FORGET_EVERY: u32 = 60;
+/// Nodes that report within this time after our start did not join: they were there.
+const JOINED_AFTER: Ns = 30 * SECOND;
 
 /// A decoded report on its way in.
 #[derive(Debug)]
@@ -49,23 +53,6 @@ pub struct Delivery {
     pub arrived: Ns,
     /// Where the verdict goes.
     pub reply: oneshot::Sender<Verdict>,
-}
-
-/// News of the names.
-#[derive(Debug)]
-pub enum NamesUpdate {
-    /// A reading that succeeded.
-    Read {
-        /// What was read.
-        inventory: Inventory,
-        /// `file` or `recording`.
-        source: &'static str,
-    },
-    /// A reading that failed: the last good one stays.
-    Failed {
-        /// Why, in words.
-        error: String,
-    },
 }
 
 /// A question, or news.
@@ -144,9 +131,11 @@ pub struct Setup {
 pub struct Hub {
     merge: Merge,
     names: Names,
+    events: Events,
     names_row: NamesRow,
     identity: Identity,
     views: Views,
+    started: Ns,
     clock: fn() -> Ns,
     metrics: Arc<Metrics>,
     last_flush: Instant,
@@ -166,14 +155,17 @@ impl Hub {
         let hub = Self {
             merge: Merge::new(setup.bounds, now),
             names: Names::default(),
+            events: Events::default(),
             names_row: NamesRow {
                 source: setup.names_source.to_owned(),
                 state: "none".to_owned(),
                 error: None,
                 read_ms: None,
+                ambiguous: 0,
             },
             identity: Identity { run: format!("{:016x}", setup.run), cluster: setup.cluster, since_ms: ms(now) },
             views: Views::default(),
+            started: now,
             clock: setup.clock,
             metrics: setup.metrics,
             last_flush: clock::instant(),
@@ -245,28 +237,6 @@ impl Hub {
         }
     }
 
-    fn take_names(&mut self, update: NamesUpdate) {
-        match update {
-            NamesUpdate::Read { inventory, source } => {
-                let now = (self.clock)();
-                self.names.read(inventory, now);
-                self.names_row = NamesRow {
-                    source: source.to_owned(),
-                    state: "fresh".to_owned(),
-                    error: None,
-                    read_ms: Some(ms(now)),
-                };
-            }
-            NamesUpdate::Failed { error } => {
-                if self.names_row.read_ms.is_some() {
-                    "stale".clone_into(&mut self.names_row.state);
-                }
-                self.names_row.error = Some(error);
-            }
-        }
-        self.flush_within(TICK);
-    }
-
     /// Makes a view live, as of the last flush; a projection that is first asked for is made now. Asking often flushes nothing.
     fn open(&mut self, wish: &Wish) -> Result<(), TooManyViews> {
         let now = (self.clock)();
@@ -274,7 +244,8 @@ impl Hub {
             // It shows all that was reported, changes that wait for the flush among it.
             self.merge.evaluate_changed(now);
             let rows = project::node_rows(&self.merge, &self.names, now);
-            self.views.project(wish.view, &self.merge, &self.names, &self.names_row, &rows, &self.identity, now);
+            let told = self.events.told();
+            self.views.project(wish.view, &self.merge, &self.names, &self.names_row, &rows, told, &self.identity, now);
         }
         let opened = self.views.open(wish, &self.names_row, &self.identity, now);
         if opened.is_err() {
@@ -287,10 +258,15 @@ impl Hub {
     fn refresh(&mut self) {
         let now = (self.clock)();
         self.merge.refresh(now);
+        let quiet = now.saturating_sub(self.started) < JOINED_AFTER;
+        let states = self.merge.nodes().filter_map(|node| Some((&node.name, node.told?)));
+        self.events.nodes(states, quiet, now);
+        self.events.settle(now);
         self.refreshes = self.refreshes.wrapping_add(1);
         if self.refreshes.is_multiple_of(FORGET_EVERY) {
-            self.forget_gone_pods();
+            self.forget_gone_pods(now);
             self.forget_answers(now);
+            self.merge.forget_spans(now);
             self.forget_nodes(now);
         }
         self.views.forget_unused(now, &self.metrics);
@@ -299,41 +275,6 @@ impl Hub {
         }
         self.count();
         self.flush_within(TICK);
-    }
-
-    /// A gone pod is remembered as long as an edge of one of its addresses or cgroups is.
-    fn forget_gone_pods(&mut self) {
-        if !self.names.any_gone() {
-            return;
-        }
-        let mut used = std::collections::HashSet::new();
-        for (_, flow) in self.merge.flows() {
-            for row in &flow.rows {
-                used.extend(row.pod_uids().filter_map(|uid| self.names.pod_of_uid(uid)).cloned());
-                for address in [flow.key.client, flow.key.server] {
-                    if let Owner::Pod(key) = self.names.resolve(address, row.first_seen) {
-                        used.insert(key);
-                    }
-                }
-            }
-        }
-        self.names.retain_gone(&used);
-    }
-
-    /// A name of the world is remembered as long as an edge leads to its address.
-    fn forget_answers(&mut self, now: Ns) {
-        let flows = self.merge.flows();
-        let used = flows.flat_map(|(_, flow)| [flow.key.client, flow.key.server].map(|end| end.to_canonical()));
-        let used = used.collect();
-        self.names.forget_external(now, &used);
-    }
-
-    /// Until the names were read, every node may be listed.
-    fn forget_nodes(&mut self, now: Ns) {
-        let unread = self.names_row.source != "none" && self.names_row.read_ms.is_none();
-        let names = &self.names;
-        let hosts = |name: &str| names.pods().any(|(_, pod)| pod.node.as_deref() == Some(name));
-        self.merge.forget_nodes(now, |name| unread || names.node(name).is_some() || hosts(name));
     }
 
     fn count(&self) {
@@ -360,8 +301,9 @@ impl Hub {
         self.last_flush = clock::instant();
         let now = (self.clock)();
         self.merge.evaluate_changed(now);
-        let changes = self.merge.take_changes();
-        self.views.update(&changes, &self.merge, &self.names);
+        let (changes, touched) = (self.merge.take_changes(), self.names.take_touched());
+        self.views.update(&changes, &touched, &self.merge, &self.names);
+        self.views.add_events(&self.events.take_new());
         self.views.step(&self.merge, &self.names, &self.names_row, &self.identity, now, &self.metrics);
     }
 }

@@ -10,10 +10,10 @@ use crate::{
     graph::Identity,
     merge::{Change, FlowId, Merge},
     metrics::Metrics,
-    names::Names,
+    names::{Names, Touched},
     project::Projection,
     time::{Ns, SECOND},
-    view::{NamesRow, NodeRow, View},
+    view::{EventRow, NamesRow, NodeRow, View},
 };
 
 /// Different views looked at: grouping, filter and noise make one.
@@ -40,18 +40,20 @@ impl Views {
 
     /// Begins to project by `view`.
     #[expect(clippy::too_many_arguments, reason = "they are the hub's own, each borrowed by itself")]
-    pub(super) fn project(
+    pub(super) fn project<'a>(
         &mut self,
         view: View,
         merge: &Merge,
         names: &Names,
         names_row: &NamesRow,
         nodes: &[NodeRow],
+        events: impl Iterator<Item = &'a EventRow>,
         identity: &Identity,
         now: Ns,
     ) {
         let mut base = Projection::new(view, self.floor + 1, merge, names, names_row);
         base.set_nodes(nodes);
+        base.begin_with_events(events);
         // Nobody looks yet: the first step is everybody's snapshot.
         let _ = base.step(merge, names, names_row, identity, now);
         self.bases.insert(view, base);
@@ -127,8 +129,12 @@ impl Views {
         self.bases.values_mut().for_each(|base| base.set_nodes(rows));
     }
 
-    pub(super) fn update(&mut self, changes: &[(FlowId, Change)], merge: &Merge, names: &Names) {
-        self.bases.values_mut().for_each(|base| base.update(changes, merge, names));
+    pub(super) fn update(&mut self, changes: &[(FlowId, Change)], touched: &Touched, merge: &Merge, names: &Names) {
+        self.bases.values_mut().for_each(|base| base.update(changes, touched, merge, names));
+    }
+
+    pub(super) fn add_events(&mut self, events: &[EventRow]) {
+        self.bases.values_mut().for_each(|base| base.add_events(events));
     }
 
     /// Tells every live view what changed.
@@ -142,6 +148,7 @@ impl Views {
         metrics: &Metrics,
     ) {
         for (view, base) in &mut self.bases {
+            metrics.names_ambiguous.set(i64::try_from(base.ambiguous()).unwrap_or(i64::MAX));
             let Some(delta) = base.step(merge, names, names_row, identity, now) else { continue };
             for (_, live) in self.live.iter_mut().filter(|(wish, _)| wish.view == *view) {
                 live.take(&delta, base, identity, now, metrics);

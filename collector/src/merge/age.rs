@@ -165,6 +165,7 @@ impl Merge {
     fn remove(&mut self, id: FlowId) {
         if let Some(flow) = self.flows.remove(&id) {
             self.by_key.remove(&flow.key);
+            self.index.remove(&flow.key, id);
             self.rows -= flow.rows.len();
             self.active.remove(&id);
             self.mark_change(id, Change::Removed);

@@ -1,6 +1,6 @@
 //! One reported edge joined into its flow. Pure.
 
-use wire::v1::{Edge, Report};
+use wire::v1::{Edge, Point, Report};
 
 use super::{
     Change, FlowId, MAX_AHEAD, Merge,
@@ -90,6 +90,10 @@ impl Merge {
         if turned {
             flow.turn(node, now);
         }
+        let row = flow.rows.iter().find(|row| row.series() == series && row.incarnation == edge.incarnation);
+        if let Some(row) = row.filter(|_| matches!(edge.point(), Point::Unspecified | Point::Pod)) {
+            self.index.see(row);
+        }
         if edge.r#final
             && let Some(epoch) = self.nodes[node as usize].epochs.get_mut(&report.epoch)
         {
@@ -104,6 +108,7 @@ impl Merge {
         let id = self.next_flow;
         self.next_flow += 1;
         self.by_key.insert(key, id);
+        self.index.add(&key, id);
         self.flows.insert(id, Flow::new(key));
         id
     }

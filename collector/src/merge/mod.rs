@@ -10,6 +10,7 @@ pub mod device;
 pub mod evaluate;
 pub mod facts;
 pub mod flow;
+mod index;
 mod join;
 pub mod key;
 pub mod node;
@@ -25,6 +26,7 @@ use wire::v1::Report;
 pub use self::age::EPOCH_FOLDS_AFTER;
 use self::{
     flow::{Flow, Row},
+    index::Index,
     key::FlowKey,
     node::{Node, NodeId},
     track::Unseen,
@@ -109,6 +111,7 @@ pub struct Merge {
     vacant: Vec<NodeId>,
     flows: HashMap<FlowId, Flow>,
     by_key: HashMap<FlowKey, FlowId>,
+    index: Index,
     next_flow: FlowId,
     rows: usize,
     changes: HashMap<FlowId, Change>,
@@ -129,6 +132,7 @@ impl Merge {
             vacant: Vec::new(),
             flows: HashMap::new(),
             by_key: HashMap::new(),
+            index: Index::default(),
             next_flow: 1,
             rows: 0,
             changes: HashMap::new(),

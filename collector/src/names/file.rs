@@ -1,12 +1,13 @@
 //! kubectl's JSON (`kubectl get pods,services,nodes -A -o json`) as an inventory. Lenient: what is not understood is
 //! skipped, what is missing is unknown; only what is not such a list at all is an error. Pure.
 
-use std::{collections::HashMap, net::IpAddr, sync::Arc, time::UNIX_EPOCH};
-
 use serde::Deserialize;
 
-use super::{Inventory, Node, Pod, Service};
-use crate::{time::Ns, view::Phase};
+use super::{
+    Inventory,
+    object::{self, Item},
+    owners::Chain,
+};
 
 /// Why bytes are not a pod list.
 #[derive(Debug, thiserror::Error)]
@@ -24,107 +25,6 @@ struct List {
     items: Option<Vec<Item>>,
 }
 
-#[derive(Deserialize, Default)]
-#[serde(default, rename_all = "camelCase")]
-struct Item {
-    kind: String,
-    metadata: Metadata,
-    spec: Spec,
-    status: Status,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default, rename_all = "camelCase")]
-struct Metadata {
-    name: String,
-    namespace: String,
-    uid: String,
-    creation_timestamp: Option<String>,
-    deletion_timestamp: Option<String>,
-    labels: HashMap<String, String>,
-    annotations: HashMap<String, String>,
-    owner_references: Vec<OwnerReference>,
-}
-
-#[derive(Deserialize, Default, Clone)]
-#[serde(default, rename_all = "camelCase")]
-struct OwnerReference {
-    kind: String,
-    name: String,
-    controller: bool,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default, rename_all = "camelCase")]
-struct Spec {
-    node_name: Option<String>,
-    host_network: bool,
-    #[serde(rename = "clusterIP")]
-    cluster_ip: Option<String>,
-    #[serde(rename = "clusterIPs")]
-    cluster_ips: Vec<String>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default, rename_all = "camelCase")]
-struct Status {
-    phase: Option<String>,
-    #[serde(rename = "podIP")]
-    pod_ip: Option<String>,
-    #[serde(rename = "podIPs")]
-    pod_ips: Vec<PodIp>,
-    conditions: Vec<Condition>,
-    container_statuses: Vec<ContainerStatus>,
-    init_container_statuses: Vec<ContainerStatus>,
-    addresses: Vec<Address>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct PodIp {
-    ip: String,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Condition {
-    #[serde(rename = "type")]
-    kind: String,
-    status: String,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default, rename_all = "camelCase")]
-struct ContainerStatus {
-    ready: bool,
-    restart_count: u64,
-    state: ContainerState,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct ContainerState {
-    waiting: Option<Waiting>,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Waiting {
-    reason: String,
-}
-
-#[derive(Deserialize, Default)]
-#[serde(default)]
-struct Address {
-    address: String,
-}
-
-/// The annotation that names a static pod's own UID.
-const STATIC_UID: &str = "kubernetes.io/config.hash";
-
-/// Owners of owners, where the list has them: (kind, namespace, name) → the controller's (kind, name).
-type Chain = HashMap<(String, String, String), Option<(String, String)>>;
-
 /// Reads a list.
 ///
 /// # Errors
@@ -134,137 +34,21 @@ pub fn parse(bytes: &[u8]) -> Result<Inventory, ParseError> {
     let items = list.items.ok_or(ParseError::NoItems)?;
     let mut chain = Chain::new();
     for item in items.iter().filter(|item| matches!(item.kind.as_str(), "ReplicaSet" | "Job")) {
-        let key = (item.kind.clone(), item.metadata.namespace.clone(), item.metadata.name.clone());
-        chain.insert(key, controller(&item.metadata).map(|owner| (owner.kind, owner.name)));
+        let (key, above) = object::owner(item, &item.kind);
+        chain.insert(key, above);
     }
     let mut inventory = Inventory::default();
     for item in items.iter().filter(|item| !item.metadata.name.is_empty()) {
         match item.kind.as_str() {
-            "Pod" => inventory.pods.push(pod(item, &chain)),
-            "Service" => inventory.services.push(service(item)),
-            "Node" => inventory.nodes.push(node(item)),
+            "Pod" => inventory.pods.push(object::pod(item, &chain)),
+            "Service" => inventory.services.push(object::service(item)),
+            "Node" => inventory.nodes.push(object::node(item)),
+            "EndpointSlice" => inventory.slices.push(object::slice(item)),
+            "Namespace" => inventory.namespaces.push(item.metadata.name.as_str().into()),
             _ => {}
         }
     }
     Ok(inventory)
-}
-
-fn pod(item: &Item, chain: &Chain) -> Pod {
-    let owner = workload(&item.metadata, chain);
-    let status = &item.status;
-    let texts = status.pod_ips.iter().map(|pod_ip| pod_ip.ip.as_str()).chain(status.pod_ip.as_deref());
-    let ready = item.status.conditions.iter().any(|condition| condition.kind == "Ready" && condition.status == "True")
-        || (status.conditions.is_empty()
-            && status.phase.as_deref() == Some("Running")
-            && status.container_statuses.iter().all(|container| container.ready));
-    Pod {
-        namespace: item.metadata.namespace.as_str().into(),
-        name: item.metadata.name.as_str().into(),
-        uid: item.metadata.uid.as_str().into(),
-        static_uid: item.metadata.annotations.get(STATIC_UID).map(|uid| uid.as_str().into()),
-        workload: owner.as_ref().map(|(_, name)| Arc::from(name.as_str())),
-        workload_kind: owner.as_ref().map(|(kind, _)| Arc::from(kind.as_str())),
-        node: item.spec.node_name.as_deref().map(Arc::from),
-        addresses: addresses(texts),
-        host_network: item.spec.host_network,
-        phase: phase(item, ready),
-        ready,
-        created: created(&item.metadata),
-    }
-}
-
-fn service(item: &Item) -> Service {
-    Service {
-        namespace: item.metadata.namespace.as_str().into(),
-        name: item.metadata.name.as_str().into(),
-        // Headless services say "None", which is no address.
-        addresses: addresses(item.spec.cluster_ips.iter().map(String::as_str).chain(item.spec.cluster_ip.as_deref())),
-        created: created(&item.metadata),
-    }
-}
-
-fn node(item: &Item) -> Node {
-    Node {
-        name: item.metadata.name.as_str().into(),
-        addresses: addresses(item.status.addresses.iter().map(|address| address.address.as_str())),
-        ready: item.status.conditions.iter().any(|condition| condition.kind == "Ready" && condition.status == "True"),
-        created: created(&item.metadata),
-    }
-}
-
-fn addresses<'a>(texts: impl Iterator<Item = &'a str>) -> Vec<IpAddr> {
-    let mut out: Vec<IpAddr> = Vec::new();
-    for address in texts.filter_map(|text| text.parse::<IpAddr>().ok()) {
-        let address = address.to_canonical();
-        if !out.contains(&address) {
-            out.push(address);
-        }
-    }
-    out
-}
-
-fn created(metadata: &Metadata) -> Option<Ns> {
-    let time = humantime::parse_rfc3339_weak(metadata.creation_timestamp.as_deref()?).ok()?;
-    Ns::try_from(time.duration_since(UNIX_EPOCH).ok()?.as_nanos()).ok()
-}
-
-fn phase(item: &Item, ready: bool) -> Phase {
-    let status = &item.status;
-    let containers = || status.container_statuses.iter().chain(&status.init_container_statuses);
-    let crashing = containers().any(|container| {
-        container.state.waiting.as_ref().is_some_and(|waiting| {
-            [
-                "CrashLoopBackOff",
-                "ImagePullBackOff",
-                "ErrImagePull",
-                "CreateContainerConfigError",
-                "CreateContainerError",
-            ]
-            .contains(&waiting.reason.as_str())
-        })
-    });
-    let restarting = !ready && containers().any(|container| container.restart_count > 0 && !container.ready);
-    match status.phase.as_deref() {
-        Some("Failed") => Phase::Failing,
-        Some("Succeeded") => Phase::Gone,
-        _ if crashing => Phase::Failing,
-        Some("Running") if restarting && item.metadata.deletion_timestamp.is_none() => Phase::Failing,
-        Some("Running") => Phase::Running,
-        Some("Pending") => Phase::Pending,
-        _ => Phase::Unknown,
-    }
-}
-
-fn controller(metadata: &Metadata) -> Option<OwnerReference> {
-    let owners = &metadata.owner_references;
-    owners.iter().find(|owner| owner.controller).or(owners.first()).cloned()
-}
-
-/// What a person deployed: the end of the owner chain.
-fn workload(metadata: &Metadata, chain: &Chain) -> Option<(String, String)> {
-    let owner = controller(metadata)?;
-    let key = (owner.kind.clone(), metadata.namespace.clone(), owner.name.clone());
-    if let Some(above) = chain.get(&key) {
-        return Some(above.clone().unwrap_or((owner.kind, owner.name)));
-    }
-    match owner.kind.as_str() {
-        "ReplicaSet" => {
-            let hash = metadata.labels.get("pod-template-hash");
-            let deployment = hash.and_then(|hash| owner.name.strip_suffix(hash.as_str())?.strip_suffix('-'));
-            Some(match deployment {
-                Some(name) if !name.is_empty() => ("Deployment".to_owned(), name.to_owned()),
-                _ => (owner.kind, owner.name),
-            })
-        }
-        "Job" => Some(match owner.name.rsplit_once('-') {
-            // A CronJob's jobs end in the scheduled minute: eight digits today, ten in seconds.
-            Some((name, digits)) if digits.len() >= 8 && digits.bytes().all(|digit| digit.is_ascii_digit()) => {
-                ("CronJob".to_owned(), name.to_owned())
-            }
-            _ => (owner.kind, owner.name),
-        }),
-        _ => Some((owner.kind, owner.name)),
-    }
 }
 
 #[cfg(test)]

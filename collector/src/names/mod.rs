@@ -1,88 +1,42 @@
-//! Who held an address at a time: pods, services and nodes on a timeline. Pure; `file.rs` reads kubectl's JSON into it.
+//! Who held an address at a time: pods, services and nodes on a timeline. Pure; `file.rs` reads kubectl's JSON into it, the
+//! API's watches bring changes one by one.
 //!
-//! A pod that leaves the list keeps its past: an old edge keeps its old name when another pod gets the address.
+//! A pod that is gone keeps its past: an old edge keeps its old name when another pod gets the address. What one change costs
+//! hangs on that change alone, not on how many pods there are.
 
 pub mod external;
 pub mod file;
+mod inventory;
+mod lasting;
+pub mod object;
+pub mod owners;
+mod past;
+mod resolve;
+mod timeline;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::IpAddr,
     sync::Arc,
 };
 
-use self::external::{Answer, External};
-use crate::{
-    time::{Ns, SECOND},
-    view::Phase,
+use self::{
+    external::External,
+    owners::{Above, Chain, OwnerKey},
+    past::Past,
+    timeline::{Held, Timeline},
 };
+pub use self::{
+    inventory::{Change, Inventory, Node, Pod, Service, Slice},
+    past::MAX_GONE,
+    timeline::Sighting,
+};
+use crate::{time::Ns, view::Phase};
 
-/// A pod list may come this much later than the pod's first packet.
-const GRACE: Ns = 5 * SECOND;
-/// Pods that are gone, kept for the edges that remember them.
-pub const MAX_GONE: usize = 16_384;
-/// Owners one address had, kept.
-const MAX_OWNERS: usize = 16;
-
-/// A pod as the list has it.
-#[derive(Debug, Clone, PartialEq)]
-#[expect(missing_docs, reason = "the names are Kubernetes' own")]
-pub struct Pod {
-    pub namespace: Arc<str>,
-    pub name: Arc<str>,
-    pub uid: Arc<str>,
-    /// What the kubelet calls a static pod in its cgroups: the mirror in the list has another UID.
-    pub static_uid: Option<Arc<str>>,
-    pub workload: Option<Arc<str>>,
-    pub workload_kind: Option<Arc<str>>,
-    pub node: Option<Arc<str>>,
-    pub addresses: Vec<IpAddr>,
-    pub host_network: bool,
-    pub phase: Phase,
-    pub ready: bool,
-    pub created: Option<Ns>,
-}
-
-impl Pod {
-    /// Namespace and name: how pods are keyed here.
-    #[must_use]
-    pub fn key(&self) -> Arc<str> {
-        format!("{}/{}", self.namespace, self.name).into()
-    }
-
-    fn uids(&self) -> impl Iterator<Item = &Arc<str>> {
-        [&self.uid].into_iter().chain(&self.static_uid).filter(|uid| !uid.is_empty())
-    }
-}
-
-/// A service.
-#[derive(Debug, Clone, PartialEq)]
-#[expect(missing_docs, reason = "the names are Kubernetes' own")]
-pub struct Service {
-    pub namespace: Arc<str>,
-    pub name: Arc<str>,
-    pub addresses: Vec<IpAddr>,
-    pub created: Option<Ns>,
-}
-
-/// A node.
-#[derive(Debug, Clone, PartialEq)]
-#[expect(missing_docs, reason = "the names are Kubernetes' own")]
-pub struct Node {
-    pub name: Arc<str>,
-    pub addresses: Vec<IpAddr>,
-    pub ready: bool,
-    pub created: Option<Ns>,
-}
-
-/// One reading of the whole list.
-#[derive(Debug, Clone, Default, PartialEq)]
-#[expect(missing_docs, reason = "the names are Kubernetes' own")]
-pub struct Inventory {
-    pub pods: Vec<Pod>,
-    pub services: Vec<Service>,
-    pub nodes: Vec<Node>,
-}
+/// Addresses, and UIDs, of its past that one pod's name keeps.
+const MAX_PAST: usize = 16;
+/// Changes of pods that wait to be told as events.
+const MAX_TURNS: usize = 65_536;
 
 /// Who an address belongs to.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -97,212 +51,261 @@ pub enum Owner {
     External(IpAddr),
 }
 
-#[derive(Debug, Clone)]
-struct Held {
-    pod: Arc<str>,
-    uid: Arc<str>,
-    start: Ns,
-    end: Option<Ns>,
+/// Who an address belonged to when it was seen.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resolved {
+    /// Who.
+    pub owner: Owner,
+    /// Nothing tells whether it was this pod or the one before it.
+    pub ambiguous: bool,
+    /// At that instant two pods are possible: it took more than the instant to tell, or it could not be told.
+    pub close: bool,
+}
+
+/// What changed since somebody asked.
+#[derive(Debug, Clone, Default)]
+pub struct Touched {
+    /// Addresses that may belong to others now.
+    pub addresses: HashSet<IpAddr>,
+    /// Pods whose own facts changed.
+    pub pods: HashSet<Arc<str>>,
+    /// Services, by `namespace/name`.
+    pub services: HashSet<Arc<str>>,
+    /// Nodes, by name.
+    pub nodes: HashSet<Arc<str>>,
+    /// Namespaces.
+    pub namespaces: HashSet<Arc<str>>,
+}
+
+/// A pod or node that came, changed or went.
+#[derive(Debug, Clone, PartialEq)]
+#[expect(missing_docs, reason = "said above")]
+pub enum Turn {
+    Pod { before: Option<Box<Pod>>, after: Option<Box<Pod>> },
+    Node { name: Arc<str>, joined: bool },
+}
+
+/// Addresses and UIDs that a pod's name has or had; the newest last.
+#[derive(Debug, Clone, Default)]
+struct Trace {
+    addresses: Vec<IpAddr>,
+    uids: Vec<Arc<str>>,
 }
 
 /// The names, now and before.
 #[derive(Debug, Clone, Default)]
 pub struct Names {
-    held: HashMap<IpAddr, Vec<Held>>,
+    held: HashMap<IpAddr, Timeline>,
     pods: BTreeMap<Arc<str>, Pod>,
-    gone: BTreeMap<Arc<str>, Pod>,
+    traces: HashMap<Arc<str>, Trace>,
+    past: Past,
     by_uid: HashMap<Arc<str>, Arc<str>>,
+    by_owner: HashMap<OwnerKey, BTreeSet<Arc<str>>>,
+    chain: Chain,
     services: BTreeMap<Arc<str>, Service>,
-    service_of: HashMap<IpAddr, Arc<str>>,
+    service_of: HashMap<IpAddr, BTreeSet<Arc<str>>>,
+    service_at: HashMap<(u16, u8), BTreeSet<Arc<str>>>,
+    slices: HashMap<Arc<str>, Slice>,
     nodes: BTreeMap<Arc<str>, Node>,
-    node_of: HashMap<IpAddr, Arc<str>>,
+    node_of: HashMap<IpAddr, BTreeSet<Arc<str>>>,
+    namespaces: BTreeSet<Arc<str>>,
     external: External,
-    revision: u64,
+    /// When the list was last read as a whole.
+    read: Option<Ns>,
+    touched: Touched,
+    turns: Vec<Turn>,
 }
 
 impl Names {
-    /// Grows with every reading that changed anything.
-    #[must_use]
-    pub fn revision(&self) -> u64 {
-        self.revision
+    /// Takes in a reading of everything, made at `now`.
+    pub fn read(&mut self, inventory: Inventory, now: Ns) {
+        for change in self.difference(inventory) {
+            self.apply(change, now);
+        }
+        self.read = Some(now);
     }
 
-    /// Takes in a reading made at `now`.
-    pub fn read(&mut self, inventory: Inventory, now: Ns) {
-        let pods: BTreeMap<Arc<str>, Pod> = inventory.pods.into_iter().map(|pod| (pod.key(), pod)).collect();
-        let services: BTreeMap<Arc<str>, Service> = inventory
-            .services
-            .into_iter()
-            .map(|service| (format!("{}/{}", service.namespace, service.name).into(), service))
-            .collect();
-        let nodes: BTreeMap<Arc<str>, Node> =
-            inventory.nodes.into_iter().map(|node| (Arc::clone(&node.name), node)).collect();
-        if pods == self.pods && services == self.services && nodes == self.nodes && self.revision > 0 {
+    /// Takes in one change that was learned of at `now`.
+    pub fn apply(&mut self, change: Change, now: Ns) {
+        match change {
+            Change::Pod(pod) => self.put_pod(*pod, now),
+            Change::PodGone(key, uid) => self.remove_pod(&key, uid.as_deref(), now),
+            Change::Owner(key, above) => self.put_owner(key, above, now),
+            Change::OwnerGone(key) => {
+                self.chain.remove(&key);
+            }
+            Change::Service(service) => self.put_service(service),
+            Change::ServiceGone(key) => self.remove_service(&key),
+            Change::Slice(slice) => self.put_slice(slice),
+            Change::SliceGone(key) => self.remove_slice(&key),
+            Change::Node(node) => self.put_node(node),
+            Change::NodeGone(name) => self.remove_node(&name),
+            Change::Namespace(name) => {
+                if self.namespaces.insert(Arc::clone(&name)) {
+                    self.touched.namespaces.insert(name);
+                }
+            }
+            Change::NamespaceGone(name) => {
+                self.namespaces.remove(&name);
+                self.touched.namespaces.insert(name);
+            }
+        }
+    }
+
+    fn put_pod(&mut self, mut pod: Pod, now: Ns) {
+        let key = pod.key();
+        if let Some(owner) = &pod.controller {
+            let hash = pod.template_hash.as_deref();
+            // A file tells the chain with the pod; the API's watches tell it apart.
+            if self.chain.contains_key(&(Arc::clone(&owner.0), Arc::clone(&pod.namespace), Arc::clone(&owner.1))) {
+                let (kind, name) = owners::workload(owner, &pod.namespace, hash, &self.chain);
+                (pod.workload_kind, pod.workload) = (Some(kind), Some(name));
+            }
+        }
+        let before = self.pods.get(&key);
+        if before == Some(&pod) {
             return;
         }
-        self.revision += 1;
-        self.end_missing(&pods, now);
-        for (key, pod) in &pods {
-            self.gone.remove(key);
-            if !pod.host_network {
-                for &address in &pod.addresses {
-                    self.hold(address, key, pod, now);
-                }
+        if before.is_some_and(|before| before.uid != pod.uid) {
+            self.remove_pod(&key, None, now);
+        }
+        let before = self.pods.get(&key).cloned();
+        self.past.take(&key);
+        let moved = before.as_ref().is_none_or(|before| before.identity() != pod.identity());
+        if let Some(before) = &before {
+            let lost = before.addresses.iter().filter(|address| !pod.holds(address));
+            for address in lost.copied().collect::<Vec<_>>() {
+                self.release(address, before, now);
+            }
+        } else {
+            self.remember_uids(&key, &pod);
+            if let Some(owner) = pod.owner_key() {
+                self.by_owner.entry(owner).or_default().insert(Arc::clone(&key));
             }
         }
-        self.service_of = by_address(&services, |service| &service.addresses);
-        self.node_of = by_address(&nodes, |node| &node.addresses);
-        (self.pods, self.services, self.nodes) = (pods, services, nodes);
-        self.forget();
-    }
-
-    fn end_missing(&mut self, pods: &BTreeMap<Arc<str>, Pod>, now: Ns) {
-        for (key, old) in &self.pods {
-            if !pods.contains_key(key) {
-                self.gone.insert(Arc::clone(key), Pod { phase: Phase::Gone, ready: false, ..old.clone() });
-            }
+        for address in pod.held().collect::<Vec<_>>() {
+            self.hold(address, &key, &pod, now);
         }
-        for (address, owners) in &mut self.held {
-            for held in owners.iter_mut().filter(|held| held.end.is_none()) {
-                let still = pods
-                    .get(&held.pod)
-                    .is_some_and(|pod| pod.uid == held.uid && pod.addresses.contains(address) && !pod.host_network);
-                if !still {
-                    held.end = Some(now);
-                }
-            }
+        if moved && pod.host_network {
+            // Its edges are those of its node's address, told apart by its UID.
+            self.touched.addresses.extend(&pod.addresses);
         }
+        if moved {
+            self.touched.addresses.extend(self.traces.get(&key).into_iter().flat_map(|trace| &trace.addresses));
+        }
+        self.touched.pods.insert(Arc::clone(&key));
+        self.turn(Turn::Pod { before: before.map(Box::new), after: Some(Box::new(pod.clone())) });
+        self.pods.insert(key, pod);
     }
 
     fn hold(&mut self, address: IpAddr, key: &Arc<str>, pod: &Pod, now: Ns) {
-        let owners = self.held.entry(address).or_default();
-        if owners.iter().any(|held| held.uid == pod.uid && held.pod == *key && held.end.is_none()) {
+        let held = Held {
+            pod: Arc::clone(key),
+            uid: Arc::clone(&pod.uid),
+            node: pod.node.clone(),
+            since: pod.created.max(pod.started).unwrap_or(0).min(now),
+            by: pod.networked.unwrap_or(now).min(now),
+            alive: pod.deleted.map_or(Ns::MAX, |deleted| deleted.max(pod.stopped.unwrap_or(0))),
+            end: None,
+        };
+        if self.held.entry(address).or_default().hold(held) {
+            self.touched.addresses.insert(address);
+        }
+        let trace = &mut self.traces.entry(Arc::clone(key)).or_default().addresses;
+        if !trace.contains(&address) {
+            trace.push(address);
+            if trace.len() > MAX_PAST {
+                let oldest = trace.remove(0);
+                self.forget(oldest, key);
+            }
+        }
+    }
+
+    fn remember_uids(&mut self, key: &Arc<str>, pod: &Pod) {
+        let trace = &mut self.traces.entry(Arc::clone(key)).or_default().uids;
+        for uid in pod.uids() {
+            if self.by_uid.insert(Arc::clone(uid), Arc::clone(key)).as_ref() == Some(key) {
+                continue;
+            }
+            trace.push(Arc::clone(uid));
+            if trace.len() > MAX_PAST {
+                self.by_uid.remove(&trace.remove(0));
+            }
+        }
+    }
+
+    fn release(&mut self, address: IpAddr, pod: &Pod, now: Ns) {
+        let known = pod.deleted.into_iter().chain(pod.stopped).max();
+        let alive = known.or(self.read).unwrap_or(now).min(now);
+        if let Some(timeline) = self.held.get_mut(&address)
+            && timeline.release(&pod.uid, alive, now)
+        {
+            self.touched.addresses.insert(address);
+        }
+    }
+
+    fn forget(&mut self, address: IpAddr, key: &str) {
+        if let Some(timeline) = self.held.get_mut(&address) {
+            if timeline.forget(key) {
+                self.held.remove(&address);
+            }
+            self.touched.addresses.insert(address);
+        }
+    }
+
+    fn remove_pod(&mut self, key: &Arc<str>, uid: Option<&str>, now: Ns) {
+        if self.pods.get(key).is_none_or(|pod| uid.is_some_and(|uid| *pod.uid != *uid)) {
             return;
         }
-        let mut start = pod.created.unwrap_or(now).min(now);
-        if let Some(last) = owners.last_mut() {
-            // Creation times are whole seconds, and the old owner's end is only when the list said so.
-            if start <= last.start {
-                start = now;
-            }
-            last.end = Some(last.end.map_or(start, |end| end.min(start)));
+        let Some(pod) = self.pods.remove(key) else { return };
+        for address in pod.addresses.clone() {
+            self.release(address, &pod, now);
         }
-        owners.push(Held { pod: Arc::clone(key), uid: Arc::clone(&pod.uid), start, end: None });
-        if owners.len() > MAX_OWNERS {
-            owners.remove(0);
-        }
-    }
-
-    /// Beyond the bound the gone pods go for good, and with them their hold on addresses and UIDs.
-    fn forget(&mut self) {
-        while self.gone.len() > MAX_GONE {
-            self.gone.pop_first();
-        }
-        // Who is there comes last: a name of two lives leads from both of its UIDs.
-        let pods = self.gone.iter().chain(&self.pods);
-        self.by_uid = pods.flat_map(|(key, pod)| pod.uids().map(|uid| (Arc::clone(uid), Arc::clone(key)))).collect();
-        let (pods, gone) = (&self.pods, &self.gone);
-        self.held.retain(|_, owners| {
-            owners.retain(|held| pods.contains_key(&held.pod) || gone.contains_key(&held.pod));
-            !owners.is_empty()
-        });
-    }
-
-    /// Takes in what DNS answered; names of our own addresses are known better.
-    pub fn learn(&mut self, answer: Answer) {
-        if let Owner::External(_) = self.resolve(answer.address, answer.at) {
-            self.external.learn(answer);
-        }
-    }
-
-    /// Names of the world whose time is over go, but for those of `used` addresses.
-    pub fn forget_external(&mut self, now: Ns, used: &HashSet<IpAddr>) {
-        self.external.forget(now, used);
-    }
-
-    /// The names of the world.
-    #[must_use]
-    pub fn external(&self) -> &External {
-        &self.external
-    }
-
-    /// Some pods are gone and still remembered.
-    #[must_use]
-    pub fn any_gone(&self) -> bool {
-        !self.gone.is_empty()
-    }
-
-    /// Gone pods that no edge remembers go.
-    pub fn retain_gone(&mut self, used: &HashSet<Arc<str>>) {
-        let before = self.gone.len();
-        self.gone.retain(|key, _| used.contains(key));
-        if self.gone.len() != before {
-            self.revision += 1;
-            self.forget();
-        }
-    }
-
-    /// Who held `address` at `at`.
-    #[must_use]
-    pub fn resolve(&self, address: IpAddr, at: Ns) -> Owner {
-        let address = address.to_canonical();
-        if let Some(owners) = self.held.get(&address) {
-            let held = owners
-                .iter()
-                .find(|held| held.start <= at && held.end.is_none_or(|end| at < end))
-                .or_else(|| owners.iter().find(|held| held.start > at && held.start <= at.saturating_add(GRACE)))
-                .or_else(|| owners.iter().rev().find(|held| held.start <= at))
-                .or_else(|| owners.first());
-            if let Some(held) = held {
-                return Owner::Pod(Arc::clone(&held.pod));
+        if let Some(owner) = pod.owner_key()
+            && let Some(pods) = self.by_owner.get_mut(&owner)
+        {
+            pods.remove(key);
+            if pods.is_empty() {
+                self.by_owner.remove(&owner);
             }
         }
-        if let Some(node) = self.node_of.get(&address) {
-            return Owner::Node(Arc::clone(node));
+        self.touched.pods.insert(Arc::clone(key));
+        let gone = Pod { phase: Phase::Gone, ready: false, ..pod.clone() };
+        self.turn(Turn::Pod { before: Some(Box::new(pod)), after: None });
+        if let Some(oldest) = self.past.put(Arc::clone(key), gone, now) {
+            self.lose(&oldest);
         }
-        if let Some(service) = self.service_of.get(&address) {
-            return Owner::Service(Arc::clone(service));
+    }
+
+    /// A gone pod goes for good, and with it its hold on addresses.
+    fn lose(&mut self, key: &Arc<str>) {
+        let trace = self.traces.remove(key).unwrap_or_default();
+        for address in trace.addresses {
+            self.forget(address, key);
         }
-        Owner::External(address)
+        for uid in trace.uids {
+            self.by_uid.remove(&uid);
+        }
+        self.touched.pods.insert(Arc::clone(key));
     }
 
-    /// The `namespace/name` of a pod by its UID, as a cgroup's name has it; gone ones too.
-    #[must_use]
-    pub fn pod_of_uid(&self, uid: &str) -> Option<&Arc<str>> {
-        self.by_uid.get(uid)
+    fn put_owner(&mut self, key: OwnerKey, above: Above, now: Ns) {
+        if self.chain.get(&key) == Some(&above) {
+            return;
+        }
+        self.chain.insert(key.clone(), above);
+        let pods: Vec<Pod> =
+            self.by_owner.get(&key).into_iter().flatten().filter_map(|key| self.pods.get(key)).cloned().collect();
+        for pod in pods {
+            self.put_pod(pod, now);
+        }
     }
 
-    /// A pod by `namespace/name`, gone ones too.
-    #[must_use]
-    pub fn pod(&self, key: &str) -> Option<&Pod> {
-        self.pods.get(key).or_else(|| self.gone.get(key))
+    fn turn(&mut self, turn: Turn) {
+        if self.turns.len() < MAX_TURNS {
+            self.turns.push(turn);
+        }
     }
-
-    /// A service by `namespace/name`.
-    #[must_use]
-    pub fn service(&self, key: &str) -> Option<&Service> {
-        self.services.get(key)
-    }
-
-    /// A node by name.
-    #[must_use]
-    pub fn node(&self, name: &str) -> Option<&Node> {
-        self.nodes.get(name)
-    }
-
-    /// The pods of the last reading.
-    pub fn pods(&self) -> impl Iterator<Item = (&Arc<str>, &Pod)> {
-        self.pods.iter()
-    }
-
-    /// The nodes of the last reading.
-    pub fn nodes(&self) -> impl Iterator<Item = &Node> {
-        self.nodes.values()
-    }
-}
-
-fn by_address<T>(map: &BTreeMap<Arc<str>, T>, addresses: impl Fn(&T) -> &Vec<IpAddr>) -> HashMap<IpAddr, Arc<str>> {
-    map.iter().flat_map(|(key, value)| addresses(value).iter().map(|address| (*address, Arc::clone(key)))).collect()
 }
 
 #[cfg(test)]

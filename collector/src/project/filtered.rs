@@ -44,6 +44,7 @@ impl Filtered {
             ends: HashMap::new(),
             hidden: HiddenRow::default(),
         };
+        filtered.graph.begin_with_events(base.graph.events());
         for row in base.graph.nodes.rows() {
             filtered.graph.nodes.upsert(row.clone());
         }
@@ -55,6 +56,7 @@ impl Filtered {
     /// Takes in what a step of the projection changed.
     pub fn take(&mut self, delta: &Delta, base: &Projection) {
         self.graph.set_names(&delta.names);
+        self.graph.add_events(&delta.events);
         for name in &delta.nodes.remove {
             self.graph.nodes.remove(name);
         }

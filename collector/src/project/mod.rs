@@ -3,6 +3,7 @@
 //! Only what changed is projected again: an edge by addresses is a member of one group (one row of the view), or of two
 //! when an address changed hands; a change of it makes its groups dirty, and nothing else.
 
+pub(crate) mod ends;
 mod facts;
 mod filtered;
 mod loss;
@@ -11,7 +12,7 @@ mod row;
 mod vertex;
 
 use std::{
-    collections::{BTreeMap, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
 };
 
@@ -23,9 +24,9 @@ use crate::{
         flow::Flow,
         key::{FlowKey, Tunnel},
     },
-    names::Names,
+    names::{Names, Owner, Pod, Touched},
     time::Ns,
-    view::{Delta, NamesRow, NodeRow, NodeState, Snapshot, View, ms},
+    view::{Delta, EventRow, NamesRow, NodeRow, NodeState, Snapshot, View, ms},
 };
 
 /// How an edge by addresses belongs to a group.
@@ -57,11 +58,16 @@ pub struct Projection {
     graph: Graph,
     groups: HashMap<Arc<str>, Group>,
     groups_of: HashMap<FlowId, (FlowKey, Vec<Arc<str>>)>,
+    /// Flows whose ends could not be told at once.
+    shaky: HashMap<FlowId, u32>,
+    ambiguous: u64,
     /// Vertices that edges lead to, each with its groups.
     referenced: HashMap<Arc<str>, (VertexKey, HashSet<Arc<str>>)>,
+    /// Living pods by the vertex they are part of.
+    members: HashMap<VertexKey, BTreeSet<Arc<str>>>,
+    vertex_of: HashMap<Arc<str>, VertexKey>,
     dirty: HashSet<Arc<str>>,
-    vertices_dirty: bool,
-    names_revision: u64,
+    dirty_vertices: HashSet<VertexKey>,
     external_revision: u64,
 }
 
@@ -74,12 +80,26 @@ impl Projection {
             graph: Graph::new(view, revision, names_row.clone()),
             groups: HashMap::new(),
             groups_of: HashMap::new(),
+            shaky: HashMap::new(),
+            ambiguous: 0,
             referenced: HashMap::new(),
+            members: HashMap::new(),
+            vertex_of: HashMap::new(),
             dirty: HashSet::new(),
-            vertices_dirty: true,
-            names_revision: names.revision(),
+            dirty_vertices: HashSet::new(),
             external_revision: names.external().revision(),
         };
+        names.pods().for_each(|(key, _)| projection.place_pod(key, names));
+        match view {
+            View::Node => {
+                let listed = names.nodes().map(|node| &node.name).chain(merge.nodes().map(|node| &node.name));
+                projection.dirty_vertices.extend(listed.map(|name| VertexKey::Node(Arc::clone(name))));
+            }
+            View::Namespace => {
+                projection.dirty_vertices.extend(names.namespaces().cloned().map(VertexKey::Namespace));
+            }
+            View::Pod | View::Workload => {}
+        }
         for (id, flow) in merge.flows() {
             projection.attach(id, flow, merge, names);
         }
@@ -87,17 +107,14 @@ impl Projection {
     }
 
     /// Takes in what changed.
-    pub fn update(&mut self, changes: &[(FlowId, Change)], merge: &Merge, names: &Names) {
-        if self.names_revision != names.revision() {
-            self.names_revision = names.revision();
-            self.vertices_dirty = true;
-            for (id, flow) in merge.flows() {
+    pub fn update(&mut self, changes: &[(FlowId, Change)], touched: &Touched, merge: &Merge, names: &Names) {
+        self.update_names(touched, names);
+        let renamed = touched.addresses.iter().flat_map(|address| merge.flows_at(*address));
+        let doubtful: HashSet<FlowId> = renamed.chain(self.shaky.keys().copied()).collect();
+        for id in doubtful {
+            if let Some(flow) = merge.flow(id) {
                 self.reattach(id, flow, merge, names);
             }
-        }
-        if self.external_revision != names.external().revision() {
-            self.external_revision = names.external().revision();
-            self.vertices_dirty = true;
         }
         for &(id, change) in changes {
             match (change, merge.flow(id)) {
@@ -138,10 +155,10 @@ impl Projection {
                 None => self.graph.edges.remove(&id),
             }
         }
-        if std::mem::take(&mut self.vertices_dirty) {
-            self.project_vertices(merge, names);
+        for key in std::mem::take(&mut self.dirty_vertices) {
+            self.project_vertex(&key, merge, names);
         }
-        self.graph.set_names(names_row);
+        self.graph.set_names(&NamesRow { ambiguous: self.ambiguous, ..names_row.clone() });
         self.graph.step(identity, ms(now))
     }
 
@@ -154,16 +171,36 @@ impl Projection {
             .filter(|old| !rows.iter().any(|row| row.name == old.name))
             .map(|old| Arc::clone(&old.name))
             .collect();
-        let left = !gone.is_empty();
+        // In the view by node a node that begins to report is a vertex, too, until it is forgotten.
+        let vertices = self.view == View::Node;
         for name in gone {
             self.graph.nodes.remove(&name);
+            if vertices {
+                self.dirty_vertices.insert(VertexKey::Node(name));
+            }
         }
-        let before = self.graph.nodes.len();
         for row in rows {
+            if vertices && !self.graph.nodes.contains(&row.name) {
+                self.dirty_vertices.insert(VertexKey::Node(Arc::clone(&row.name)));
+            }
             self.graph.nodes.upsert(row.clone());
         }
-        // In the view by node a node that begins to report is a vertex, too, until it is forgotten.
-        self.vertices_dirty |= self.view == View::Node && (left || self.graph.nodes.len() != before);
+    }
+
+    /// Begins with what is known to have happened.
+    pub fn begin_with_events<'a>(&mut self, events: impl IntoIterator<Item = &'a EventRow>) {
+        self.graph.begin_with_events(events);
+    }
+
+    /// Adds what happened to the cluster.
+    pub fn add_events<'a>(&mut self, events: impl IntoIterator<Item = &'a EventRow>) {
+        self.graph.add_events(events);
+    }
+
+    /// Ends of edges that nothing could tell.
+    #[must_use]
+    pub fn ambiguous(&self) -> u64 {
+        self.ambiguous
     }
 
     /// The whole graph as of the last step.
@@ -189,16 +226,16 @@ impl Projection {
     }
 
     fn detach(&mut self, id: FlowId) {
+        self.ambiguous -= u64::from(self.shaky.remove(&id).unwrap_or(0));
         let Some((_, group_ids)) = self.groups_of.remove(&id) else { return };
         for group_id in group_ids {
             let Some(group) = self.groups.get_mut(&group_id) else { continue };
             group.members.remove(&id);
             self.dirty.insert(Arc::clone(&group_id));
             if group.members.is_empty() {
-                let (client, server) = (Arc::clone(&group.client_id), Arc::clone(&group.server_id));
-                self.groups.remove(&group_id);
-                self.unreference(&client, &group_id);
-                self.unreference(&server, &group_id);
+                let Some(group) = self.groups.remove(&group_id) else { continue };
+                self.unreference(group.client, &group.client_id, &group_id);
+                self.unreference(group.server, &group.server_id, &group_id);
             }
         }
     }
@@ -207,11 +244,18 @@ impl Projection {
         let swapped = flow.guessed()
             && merge.flow_by_key(&flow.key.swapped()).is_some_and(|(twin, flow)| twin != id && !flow.guessed());
         let mut ends: Vec<(VertexKey, VertexKey)> = Vec::new();
+        let (mut ambiguous, mut shaky) = (0, false);
         for row in &flow.rows {
-            let pair = row::ends(self.view, flow, row, swapped, names);
+            let owners = ends::of_row(flow, row, merge, names);
+            (ambiguous, shaky) = (ambiguous + owners.ambiguous, shaky || owners.shaky);
+            let pair = row::vertices(self.view, &owners, swapped, names);
             if !ends.contains(&pair) {
                 ends.push(pair);
             }
+        }
+        if shaky {
+            self.shaky.insert(id, ambiguous);
+            self.ambiguous += u64::from(ambiguous);
         }
         let whole = ends.len() == 1;
         let mut group_ids = Vec::with_capacity(ends.len());
@@ -243,36 +287,67 @@ impl Projection {
 
     fn reference(&mut self, key: &VertexKey, id: &Arc<str>, group_id: &Arc<str>) {
         let (_, groups) = self.referenced.entry(Arc::clone(id)).or_insert_with(|| (key.clone(), HashSet::new()));
-        self.vertices_dirty |= groups.is_empty();
+        if groups.is_empty() {
+            self.dirty_vertices.insert(key.clone());
+        }
         groups.insert(Arc::clone(group_id));
     }
 
-    fn unreference(&mut self, id: &Arc<str>, group_id: &Arc<str>) {
+    fn unreference(&mut self, key: VertexKey, id: &Arc<str>, group_id: &Arc<str>) {
         if let Some((_, groups)) = self.referenced.get_mut(id) {
             groups.remove(group_id);
             if groups.is_empty() {
                 self.referenced.remove(id);
-                self.vertices_dirty = true;
+                self.dirty_vertices.insert(key);
             }
         }
     }
 
-    fn project_vertices(&mut self, merge: &Merge, names: &Names) {
-        let referenced = self.referenced.values().map(|(key, _)| key);
-        let wanted = vertex::vertices(self.view, referenced, merge, names);
-        let gone: Vec<Arc<str>> = self
-            .graph
-            .vertices
-            .rows()
-            .filter(|row| !wanted.contains_key(&row.id))
-            .map(|row| Arc::clone(&row.id))
-            .collect();
-        for id in gone {
+    fn update_names(&mut self, touched: &Touched, names: &Names) {
+        touched.pods.iter().for_each(|key| self.place_pod(key, names));
+        self.dirty_vertices.extend(touched.nodes.iter().cloned().map(VertexKey::Node));
+        self.dirty_vertices.extend(touched.services.iter().cloned().map(VertexKey::Service));
+        self.dirty_vertices.extend(touched.namespaces.iter().cloned().map(VertexKey::Namespace));
+        if self.external_revision != names.external().revision() {
+            self.external_revision = names.external().revision();
+            let world = self.referenced.values().map(|(key, _)| key);
+            self.dirty_vertices.extend(world.filter(|key| matches!(key, VertexKey::External(_))).cloned());
+        }
+    }
+
+    /// Puts a pod where it belongs now; both its old and its new vertex are shown anew.
+    fn place_pod(&mut self, key: &Arc<str>, names: &Names) {
+        let now = names.live_pod(key).map(|pod| VertexKey::of_pod(self.view, key, pod));
+        if let Some(before) = self.vertex_of.remove(key) {
+            if let Some(pods) = self.members.get_mut(&before) {
+                pods.remove(key);
+                if pods.is_empty() {
+                    self.members.remove(&before);
+                }
+            }
+            self.dirty_vertices.insert(before);
+        }
+        self.dirty_vertices.insert(VertexKey::of(self.view, &Owner::Pod(Arc::clone(key)), names));
+        if let Some(now) = now {
+            self.members.entry(now.clone()).or_default().insert(Arc::clone(key));
+            self.vertex_of.insert(Arc::clone(key), now);
+        }
+    }
+
+    fn project_vertex(&mut self, key: &VertexKey, merge: &Merge, names: &Names) {
+        let id = key.id();
+        let members = self.members.get(key);
+        let listed = match (self.view, key) {
+            (View::Node, VertexKey::Node(name)) => names.node(name).is_some() || merge.node_named(name).is_some(),
+            (View::Namespace, VertexKey::Namespace(name)) => names.namespace(name),
+            _ => false,
+        };
+        if members.is_none() && !listed && !self.referenced.contains_key(&id) {
             self.graph.vertices.remove(&id);
+            return;
         }
-        for row in wanted.into_values() {
-            self.graph.vertices.upsert(row);
-        }
+        let members: Vec<&Pod> = members.into_iter().flatten().filter_map(|key| names.live_pod(key)).collect();
+        self.graph.vertices.upsert(vertex::row(key, id, &members, names));
     }
 }
 

@@ -9,6 +9,7 @@ use wire::v1::Counters;
 
 use super::{
     Group, Member,
+    ends::{self, Ends},
     facts::{dns_row, drop_rows, owner_rows, point_label, sockets_row},
     loss::{LossSum, add_loss, loss_row},
     vertex::VertexKey,
@@ -20,32 +21,17 @@ use crate::{
         flow::{Flow, Points, Row, Side, Totals},
         node::NodeId,
     },
-    names::{Names, Owner},
+    names::Names,
     rate::Rate,
     time::Ns,
     view::{CountersRow, EdgeRow, EdgeState, LossStatus, NodeState, RateRow, SideRow, View, ms},
 };
 
-/// The vertices of an edge's ends as a row has them, at the time of its first packet.
-pub(super) fn ends(view: View, flow: &Flow, row: &Row, swapped: bool, names: &Names) -> (VertexKey, VertexKey) {
-    let [client, server] = [Side::Client, Side::Server].map(|side| {
-        let pod = if row.source.side == side { host_pod(row, names) } else { only_host_pod(flow, side, names) };
-        let owner = pod.map_or_else(|| names.resolve(flow.key.end(side), row.first_seen), Owner::Pod);
-        VertexKey::of(view, &owner, names)
-    });
+/// The vertices of a row's ends.
+pub(super) fn vertices(view: View, ends: &Ends, swapped: bool, names: &Names) -> (VertexKey, VertexKey) {
+    let client = VertexKey::of(view, &ends.client, names);
+    let server = VertexKey::of(view, &ends.server, names);
     if swapped { (server, client) } else { (client, server) }
-}
-
-/// The pod at the row's end, where the address is its node's: by the sockets' cgroup.
-fn host_pod(row: &Row, names: &Names) -> Option<Arc<str>> {
-    row.pod_uids().find_map(|uid| names.pod_of_uid(uid)).cloned()
-}
-
-/// The far side sees an address and no cgroup: it means a pod of the node only if none but one has this edge.
-fn only_host_pod(flow: &Flow, side: Side, names: &Names) -> Option<Arc<str>> {
-    let mut pods = flow.rows.iter().filter(|row| row.source.side == side).map(|row| host_pod(row, names));
-    let first = pods.next()??;
-    pods.all(|pod| pod.as_ref() == Some(&first)).then_some(first)
 }
 
 pub(super) fn protocol_name(protocol: u8) -> String {
@@ -82,7 +68,7 @@ pub(super) fn edge_row(view: View, id: &Arc<str>, group: &Group, merge: &Merge, 
         let Some(flow) = merge.flow(*flow_id) else { continue };
         ended &= flow.ended.is_some();
         let mut messages: [Option<Dns>; 2] = [None, None];
-        let mine = |row: &Row| member.whole || is_mine(view, flow, row, *member, group, names);
+        let mine = |row: &Row| member.whole || is_mine(view, flow, row, *member, group, merge, names);
         for row in flow.rows.iter().filter(|row| mine(row)) {
             add_row(&mut sides, row, *member, merge);
             let facts = row.facts.as_deref().and_then(|facts| facts.dns.as_ref());
@@ -146,8 +132,8 @@ pub(super) fn edge_row(view: View, id: &Arc<str>, group: &Group, merge: &Merge, 
     }
 }
 
-fn is_mine(view: View, flow: &Flow, row: &Row, member: Member, group: &Group, names: &Names) -> bool {
-    let (client, server) = ends(view, flow, row, member.swapped, names);
+fn is_mine(view: View, flow: &Flow, row: &Row, member: Member, group: &Group, merge: &Merge, names: &Names) -> bool {
+    let (client, server) = vertices(view, &ends::of_row(flow, row, merge, names), member.swapped, names);
     client == group.client && server == group.server
 }
 

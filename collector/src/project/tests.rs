@@ -33,7 +33,7 @@ fn identity() -> Identity {
 }
 
 fn names_row() -> NamesRow {
-    NamesRow { source: "file".to_owned(), state: "fresh".to_owned(), error: None, read_ms: None }
+    NamesRow { source: "file".to_owned(), state: "fresh".to_owned(), error: None, read_ms: None, ambiguous: 0 }
 }
 
 /// Pods of three workloads on two nodes; `which` says who is there.
@@ -148,9 +148,10 @@ proptest! {
             for (id, _) in &changes {
                 world.merge.evaluate(*id, world.now);
             }
+            let touched = world.names.take_touched();
             let nodes = node_rows(&world.merge, &world.names, world.now);
             for (projection, browser) in projections.iter_mut().zip(&mut browsers) {
-                projection.update(&changes, &world.merge, &world.names);
+                projection.update(&changes, &touched, &world.merge, &world.names);
                 projection.set_nodes(&nodes);
                 if let Some(delta) = projection.step(&world.merge, &world.names, &names_row(), &identity(), world.now) {
                     prop_assert!(browser.apply(&delta));

@@ -1,13 +1,8 @@
 //! Vertices of a view: whose they are, and their rows.
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    net::IpAddr,
-    sync::Arc,
-};
+use std::{net::IpAddr, sync::Arc};
 
 use crate::{
-    merge::Merge,
     names::{Names, Owner, Pod},
     view::{Phase, VertexRow, View, ms},
 };
@@ -40,7 +35,7 @@ impl VertexKey {
         }
     }
 
-    fn of_pod(view: View, key: &Arc<str>, pod: &Pod) -> Self {
+    pub(super) fn of_pod(view: View, key: &Arc<str>, pod: &Pod) -> Self {
         match view {
             View::Pod => Self::Pod(Arc::clone(key)),
             View::Workload => {
@@ -68,34 +63,8 @@ impl VertexKey {
     }
 }
 
-/// All vertices of a view: what the names list, and what edges lead to.
-pub(super) fn vertices<'a>(
-    view: View,
-    referenced: impl Iterator<Item = &'a VertexKey>,
-    merge: &Merge,
-    names: &Names,
-) -> BTreeMap<Arc<str>, VertexRow> {
-    let mut pods: HashMap<VertexKey, Vec<&Pod>> = HashMap::new();
-    for (key, pod) in names.pods() {
-        pods.entry(VertexKey::of_pod(view, key, pod)).or_default().push(pod);
-    }
-    let mut rows = BTreeMap::new();
-    let mut add = |key: &VertexKey| {
-        let id = key.id();
-        let members = pods.get(key).map_or(&[][..], Vec::as_slice);
-        let row = row(key, Arc::clone(&id), members, names);
-        rows.insert(id, row);
-    };
-    pods.keys().for_each(&mut add);
-    referenced.for_each(&mut add);
-    if view == View::Node {
-        names.nodes().for_each(|node| add(&VertexKey::Node(Arc::clone(&node.name))));
-        merge.nodes().for_each(|node| add(&VertexKey::Node(Arc::clone(&node.name))));
-    }
-    rows
-}
-
-fn row(key: &VertexKey, id: Arc<str>, members: &[&Pod], names: &Names) -> VertexRow {
+/// The row of a vertex with these living pods.
+pub(super) fn row(key: &VertexKey, id: Arc<str>, members: &[&Pod], names: &Names) -> VertexRow {
     let blank = VertexRow {
         id,
         kind: String::new(),

@@ -46,14 +46,31 @@ impl View {
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct NamesRow {
-    /// `file`, `recording` or `none`.
+    /// `kubernetes`, `file`, `recording` or `none`.
     pub source: String,
-    /// `fresh`, `stale` (the last reading failed, the one before still holds) or `none`.
+    /// `fresh`, `partial` (some kinds may not be read; `error` says which), `stale` (the last reading failed, the one
+    /// before still holds) or `none`.
     pub state: String,
     /// Why the last reading failed.
     pub error: Option<String>,
     /// When the names in use were read.
     pub read_ms: Option<i64>,
+    /// Ends of edges of which nothing could tell who held the address.
+    pub ambiguous: u64,
+}
+
+/// Something that happened to the cluster itself.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventRow {
+    /// When the collector learned of it.
+    pub time_ms: i64,
+    /// Such as `pod-added`: docs/api.md lists them.
+    pub kind: String,
+    /// `namespace/pod`, `namespace/workload` or a node's name.
+    pub subject: Arc<str>,
+    /// In words, such as "2 → 8".
+    pub text: String,
 }
 
 /// A device no program could be attached to.
@@ -297,6 +314,8 @@ pub struct Snapshot {
     pub nodes: Vec<NodeRow>,
     pub vertices: Vec<VertexRow>,
     pub edges: Vec<EdgeRow>,
+    /// The newest ones, oldest first.
+    pub events: Vec<EventRow>,
 }
 
 /// Rows that came or changed, and ids of rows that went.
@@ -337,6 +356,8 @@ pub struct Delta {
     pub nodes: Changes<NodeRow>,
     pub vertices: Changes<VertexRow>,
     pub edges: Changes<EdgeRow>,
+    /// Those since `base`, oldest first.
+    pub events: Vec<EventRow>,
 }
 
 /// The account of one device, one way: seen + unseen = carried, or the rest is `unaccounted`.

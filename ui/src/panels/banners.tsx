@@ -21,7 +21,7 @@ export function Banners() {
           </span>
         </p>
       )}
-      {names !== null && names.state === 'stale' && (
+      {names !== null && (names.state === 'stale' || names.state === 'partial') && (
         <p class="banner warning" data-testid="banner-names">
           <WarningIcon />
           <span>
