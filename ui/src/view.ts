@@ -5,6 +5,7 @@
  * are upgraded at different times; a missing or mistyped field is refused with its path.
  */
 
+import { type ClusterEvent, event, type Names, names } from './cluster';
 import {
   type Fields,
   fields,
@@ -32,23 +33,7 @@ import {
   tierCount,
 } from './facts';
 
-/** Freshness of the source of names. */
-export interface Names {
-  readonly source: string;
-  readonly state: string;
-  readonly error: string | null;
-  readonly readMs: number | null;
-  /** Ends of links of which nothing could tell who held the address. */
-  readonly ambiguous: number;
-}
-
-/** Something that happened to the cluster itself. */
-export interface ClusterEvent {
-  readonly timeMs: number;
-  readonly kind: string;
-  readonly subject: string;
-  readonly text: string;
-}
+export type { ClusterEvent, Names } from './cluster';
 
 /** What a filtered view leaves out: edges and vertices by the filter, edges by kind of noise. */
 export interface Hidden {
@@ -235,28 +220,6 @@ function hidden(value: unknown, path: string): Hidden {
       probes: number(noise, 'probes', path),
       kubeSystem: number(noise, 'kube_system', path),
     },
-  };
-}
-
-function names(value: unknown, path: string): Names | null {
-  if (value === null || value === undefined) return null;
-  const of = fields(value, path);
-  return {
-    source: text(of, 'source', path),
-    state: text(of, 'state', path),
-    error: maybeText(of, 'error', path),
-    readMs: maybeNumber(of, 'read_ms', path),
-    ambiguous: maybeNumber(of, 'ambiguous', path) ?? 0,
-  };
-}
-
-function event(value: unknown, path: string): ClusterEvent {
-  const of = fields(value, path);
-  return {
-    timeMs: number(of, 'time_ms', path),
-    kind: text(of, 'kind', path),
-    subject: text(of, 'subject', path),
-    text: text(of, 'text', path),
   };
 }
 
