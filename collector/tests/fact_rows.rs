@@ -284,4 +284,11 @@ fn a_node_tells_tiers_hooks_and_drops_without_an_edge() {
     assert_eq!(devices[0].tier, "clsact");
     world.report("n1", vec![], |report| report.devices = vec![device("lxc2", Tier::Unwatched, 2)]);
     assert_eq!(node(&world).tier, "partial");
+    world.report("n1", vec![], |report| {
+        let less = Device { blind_spot: "no ICMP".to_owned(), ..device("cgroup", Tier::CgroupSkb, 0) };
+        report.devices = vec![less, device("lxc2", Tier::Unwatched, 2)];
+    });
+    let spots: Vec<_> = node(&world).blind_spots.into_iter().map(|spot| (spot.device, spot.reason)).collect();
+    let spots: Vec<_> = spots.iter().map(|(device, reason)| (&**device, &**reason)).collect();
+    assert_eq!(spots, [("lxc2", ""), ("cgroup", "no ICMP")], "what is not seen at all comes first");
 }

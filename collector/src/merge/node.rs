@@ -290,11 +290,16 @@ impl Node {
         runs.filter(|((epoch, _), _)| *epoch == newest).map(|(_, run)| u64::from(run.reattached)).sum()
     }
 
-    /// The blind spots.
+    /// What is not seen at all, and then what a lesser tier does not see.
     #[must_use]
     pub fn blind_spots(&self) -> Vec<BlindSpot> {
-        let unwatched = self.current_devices().filter(|(_, run)| run.tier == Tier::Unwatched as i32);
-        unwatched.map(|(name, run)| BlindSpot { device: name.to_owned(), reason: run.blind_spot.clone() }).collect()
+        let unwatched = |run: &DeviceRun| run.tier == Tier::Unwatched as i32;
+        let mut blind: Vec<_> =
+            self.current_devices().filter(|(_, run)| unwatched(run) || !run.blind_spot.is_empty()).collect();
+        blind.sort_by_key(|(_, run)| !unwatched(run));
+        let spot =
+            |(name, run): (&str, &DeviceRun)| BlindSpot { device: name.to_owned(), reason: run.blind_spot.clone() };
+        blind.into_iter().map(spot).collect()
     }
 
     /// How many devices are watched in which way.
