@@ -165,7 +165,7 @@ fn underlay_is_a_layer_of_its_own() {
 }
 
 #[test]
-fn drops_and_dns_of_both_sides_are_not_added_up() {
+fn drops_of_all_rows_add_up_and_dns_of_both_sides_does_not() {
     let mut world = World::new();
     let told = |side| {
         edge(side, |edge| {
@@ -192,7 +192,7 @@ fn drops_and_dns_of_both_sides_are_not_added_up() {
     world.report("n2", vec![told(2)], |_| {});
     let both = world.edge(View::Pod, "node:n1>pod:shop/web:53/udp");
     let drops: Vec<_> = both.drops.iter().map(|drop| (&*drop.reason, drop.segments, drop.nodes.len())).collect();
-    assert_eq!(drops, [("netfilter_drop", 12, 2), ("tc_ingress", 4, 2)], "once for each node");
+    assert_eq!(drops, [("netfilter_drop", 18, 2), ("tc_ingress", 6, 2)], "each was told once");
     let dns = both.dns.expect("DNS");
     assert_eq!((dns.queries, dns.timeouts), (3, 1));
     assert_eq!((&*dns.rcodes[0].rcode, dns.rcodes[0].count), ("NXDOMAIN", 2));

@@ -71,6 +71,7 @@ pub(super) fn edge_row(view: View, id: &Arc<str>, group: &Group, merge: &Merge, 
         let mine = |row: &Row| member.whole || is_mine(view, flow, row, *member, group, merge, names);
         for row in flow.rows.iter().filter(|row| mine(row)) {
             add_row(&mut sides, row, *member, merge);
+            add_drops(&mut drops, row, *member);
             let facts = row.facts.as_deref().and_then(|facts| facts.dns.as_ref());
             add_dns(&mut messages[usize::from(row.source.side == Side::Server)], facts);
             guessed &= row.guessed;
@@ -78,7 +79,6 @@ pub(super) fn edge_row(view: View, id: &Arc<str>, group: &Group, merge: &Merge, 
             first_seen = first_seen.min(row.first_seen);
             last_seen = last_seen.max(row.totals.forward_last).max(row.totals.reverse_last);
         }
-        add_drops(&mut drops, flow.rows.iter().filter(|row| mine(row)), *member);
         // Both ends see the same messages; the client's knows how long it waited.
         let [asked, answered] = messages;
         add_dns(&mut dns, asked.or(answered).as_ref());
@@ -153,19 +153,11 @@ fn add_row(sides: &mut [Option<SideSum>; 2], row: &Row, member: Member, merge: &
     sum.fresh |= (current || row.finished) && node.told != Some(NodeState::Lost);
 }
 
-/// A node whose two ends both tell of a drop tells of one.
-fn add_drops<'a>(sum: &mut BTreeMap<NodeId, Drops>, rows: impl Iterator<Item = &'a Row>, member: Member) {
-    let mut sides: BTreeMap<NodeId, [Drops; 2]> = BTreeMap::new();
-    for row in rows {
-        if let Some(facts) = &row.facts {
-            sides.entry(row.source.node).or_default()[usize::from(row.source.side == Side::Server)].add(&facts.drops);
-        }
-    }
-    for (node, [mut drops, server]) in sides {
-        drops.join(&server, usize::MAX);
-        let drops = if member.swapped { drops.swapped() } else { drops };
-        sum.entry(node).or_default().add(&drops);
-    }
+/// An agent tells each drop on one of its rows, so the rows of all nodes add up.
+fn add_drops(sum: &mut BTreeMap<NodeId, Drops>, row: &Row, member: Member) {
+    let Some(drops) = row.facts.as_ref().map(|facts| &facts.drops).filter(|drops| !drops.0.is_empty()) else { return };
+    let node = sum.entry(row.source.node).or_default();
+    if member.swapped { node.add(&drops.swapped()) } else { node.add(drops) }
 }
 
 fn add_dns(sum: &mut Option<Dns>, dns: Option<&Dns>) {

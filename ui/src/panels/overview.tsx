@@ -80,7 +80,10 @@ export function Overview({ graph }: { graph: Graph }) {
       {sick.length > 0 && (
         <section data-testid="sick">
           <h3 class={red > 0 ? 'bad' : 'warning'}>
-            Failing links <span>last minute · {sick.length}</span>
+            Failing links{' '}
+            <span title="By what grew within the last minute: connects that failed, segments that a kernel dropped, DNS queries without a good answer">
+              last minute · {sick.length}
+            </span>
           </h3>
           <EdgeList edges={sick} graph={graph} limit={12} />
         </section>
