@@ -27,7 +27,10 @@ pub(super) const DEMO: &[Need] = &[
 ];
 
 /// What the tests need beyond the demo.
-pub(super) const TEST: &[Need] = &[need("chromium", "chromium", "for the end-to-end test in a browser")];
+pub(super) const TEST: &[Need] = &[
+    need("chromium", "chromium", "for the end-to-end test in a browser"),
+    need("kubectl", "kubernetes-client", "to build the manifests as a user would"),
+];
 
 const fn need(command: &'static str, package: &'static str, why: &'static str) -> Need {
     Need { command, package, why }

@@ -2,6 +2,7 @@
 //! does nothing, so running set-up again costs about a second.
 
 mod debian;
+mod helm;
 mod ui;
 
 use anyhow::{Context as _, bail};
@@ -41,6 +42,7 @@ pub(crate) fn run(purpose: Purpose, args: &Args) -> anyhow::Result<()> {
     if purpose >= Purpose::Test {
         components()?;
         nextest();
+        helm::ensure(&mut apt)?;
     }
     if purpose >= Purpose::Demo {
         ebpf::ensure(&mut apt, &args.ebpf)?;

@@ -5,7 +5,7 @@ use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use anyhow::{Context as _, bail};
+use anyhow::Context as _;
 
 use super::Apt;
 use crate::{step, sys};
@@ -100,12 +100,7 @@ fn wheel_bin() -> PathBuf {
 
 /// Downloads the wheel, unpacks it, and puts `node`, `npm` and `npx` into one folder.
 fn unpack_wheel(apt: &mut Apt) -> anyhow::Result<()> {
-    if sys::ask("python3", ["-m", "pip", "--version"]).is_none() {
-        if !Apt::exists() {
-            bail!("python3 with pip is missing");
-        }
-        apt.install(&["python3", "python3-pip"])?;
-    }
+    super::helm::pip(apt)?;
     let (folder, bin) = (wheel_dir(), wheel_bin());
     std::fs::create_dir_all(&bin).with_context(|| format!("create {}", bin.display()))?;
     let mut download = Command::new("python3");
