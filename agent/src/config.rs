@@ -80,6 +80,8 @@ pub struct Args {
 pub enum Command {
     /// Removes the pins and filters that an agent left which did not end by itself. Nothing else is touched.
     Cleanup,
+    /// Asks the agent behind the admin socket how it is; exits with 1 where nobody answers.
+    Health,
 }
 
 /// How devices are to be watched.

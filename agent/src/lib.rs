@@ -10,6 +10,7 @@ pub mod devices;
 pub mod dns;
 pub mod drain;
 pub mod edge;
+pub mod health;
 pub mod hooks;
 pub mod ledger;
 pub mod pace;

@@ -5,6 +5,7 @@ use std::{io::IsTerminal as _, process::ExitCode};
 use agent::{
     cleanup,
     config::{Args, Command, Config},
+    health,
 };
 use clap::Parser as _;
 use tokio::signal::unix::{SignalKind, signal};
@@ -20,8 +21,10 @@ fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(BAD_USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    if args.command == Some(Command::Cleanup) {
-        return ended(cleanup::run(&args.pin_path.into(), &mut std::io::stdout()));
+    match args.command {
+        Some(Command::Cleanup) => return ended(cleanup::run(&args.pin_path.into(), &mut std::io::stdout())),
+        Some(Command::Health) => return ended(health::run(&args.admin_socket, &mut std::io::stdout())),
+        None => {}
     }
     let mut config = match Config::try_from(args) {
         Ok(config) => config,

@@ -52,26 +52,30 @@ pub fn browser_router(parts: Parts) -> Router {
         .route("/api/v1/graph", get(graph))
         .route("/api/v1/devices", get(devices))
         .route("/api/v1/filter", get(filter))
-        .route("/readyz", get(readyz))
         .route("/metrics", get(metrics))
         .with_state(parts.clone());
+    let probes = Router::new().route("/readyz", get(readyz)).with_state(parts.ready);
     Router::new()
         .route("/api/v1/stream", get(stream::stream))
         .with_state(parts.streams)
         .merge(api)
+        .merge(probes)
         .route("/healthz", get(|| async { "ok\n" }))
         .fallback(page)
         .layer(middleware::from_fn(guard))
 }
 
 /// For agents: reports, and nothing else.
-pub fn report_router(ingest: Ingest) -> Router {
+pub fn report_router(ingest: Ingest, ready: Arc<AtomicBool>) -> Router {
+    // A kubelet asks from outside the pod, where the page's loopback is out of reach.
+    let probes = Router::new().route("/readyz", get(readyz)).with_state(ready);
     Router::new()
         .route(wire::REPORT_PATH, post(ingest::report))
         .route("/healthz", get(|| async { "ok\n" }))
         // The handler has its own limit, which keeps the connection.
         .layer(DefaultBodyLimit::disable())
         .with_state(ingest)
+        .merge(probes)
 }
 
 async fn guard(request: Request, next: Next) -> Response {
@@ -122,8 +126,8 @@ async fn devices(State(parts): State<Parts>) -> Response {
     ask(&parts.hub, |reply| Command::Devices { reply }).await.map_or_else(|closing| closing, json)
 }
 
-async fn readyz(State(parts): State<Parts>) -> Response {
-    if parts.ready.load(Ordering::Acquire) {
+async fn readyz(State(ready): State<Arc<AtomicBool>>) -> Response {
+    if ready.load(Ordering::Acquire) {
         "ready\n".into_response()
     } else {
         (StatusCode::SERVICE_UNAVAILABLE, "the pod list was not read yet\n").into_response()

@@ -127,10 +127,11 @@ pub async fn run(
         shutdown: stopped.clone(),
         metrics: Arc::clone(&metrics),
     };
-    let browser =
-        http::browser_router(http::Parts { hub: handle.clone(), streams, metrics: Arc::clone(&metrics), ready });
+    let parts = http::Parts { hub: handle.clone(), streams, metrics: Arc::clone(&metrics), ready: Arc::clone(&ready) };
+    let browser = http::browser_router(parts);
     let turns = Arc::new(Semaphore::new(ingest::MAX_DECODING));
-    let reports = http::report_router(ingest::Ingest { hub: handle, metrics, turns, recorder, run, clock: clock::now });
+    let ingest = ingest::Ingest { hub: handle, metrics, turns, recorder, run, clock: clock::now };
+    let reports = http::report_router(ingest, ready);
     tasks.spawn(serve_tcp(listeners.browser, browser, stopped.clone()));
     for listener in listeners.reports {
         match listener {

@@ -109,7 +109,7 @@ async fn unrun_hub(turns: usize) -> (Hub, Arc<Metrics>, String, tokio::task::Joi
     };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let address = listener.local_addr().expect("address").to_string();
-    let serve = tokio::spawn(async move { axum::serve(listener, report_router(ingest)).await });
+    let serve = tokio::spawn(async move { axum::serve(listener, report_router(ingest, Arc::default())).await });
     (hub, metrics, address, serve)
 }
 

@@ -28,6 +28,7 @@ struct Engine {
     answers: BufReader<ChildStdout>,
 }
 
+#[expect(clippy::zombie_processes, reason = "it reads our pipe and ends with us")]
 static ENGINE: LazyLock<Mutex<Engine>> = LazyLock::new(|| {
     let engine = root().join("target/xtask/helm");
     assert!(engine.is_dir(), "Helm's engine is not there: {}; hint: cargo xtask setup", engine.display());
