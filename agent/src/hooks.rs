@@ -9,7 +9,7 @@ use crate::{
     clock,
     devices::Link,
     drain::Node,
-    source::kernel::{KernelError, attach::Held},
+    source::kernel::{KernelError, attach::Held, links::is_there},
     tiers::{self, Retake, Watched},
 };
 
@@ -75,9 +75,9 @@ impl Node {
         for ifindex in watched {
             match self.kernel.hooks().held(ifindex) {
                 Held::Ours => held.push(ifindex),
-                // A device that is gone took its hooks along; that is told elsewhere.
+                // A device that went since took its hooks along; that is told elsewhere.
                 Held::Removed => {
-                    if let Some(link) = links.iter().find(|link| link.ifindex == ifindex) {
+                    if let Some(link) = links.iter().find(|link| link.ifindex == ifindex && is_there(ifindex)) {
                         self.lose(link);
                     }
                 }

@@ -94,6 +94,40 @@ fn a_deleted_qdisc_is_noticed_and_made_again() {
     taken_and_put_back("clsact", |lab, device| tc(lab, &format!("qdisc del dev {device} clsact")));
 }
 
+/// A filter behind ours sends packets elsewhere: it does, and we see them all.
+#[test]
+fn a_filter_that_redirects_behind_ours_keeps_working() {
+    let Some(lab) = lab_or_skip(LabSpec::plain(2, Offloads::On)).expect("the lab comes up") else { return };
+    let receiver = Receiver::listen(&lab.reports_socket());
+    let (client, neighbour) = (lab.pod("p1-0").expect("a client"), lab.pod("p1-1").expect("its neighbour"));
+    let server = lab.pod("p2-0").expect("a server");
+    let (device, target) = (client.device(), neighbour.device());
+    tc(&lab, &format!("qdisc add dev {device} clsact"));
+    tc(
+        &lab,
+        &format!(
+            "filter add dev {device} ingress prio 9 protocol ip u32 match ip dport 7002 0xffff \
+             action mirred egress redirect dev {target}"
+        ),
+    );
+    let carried = || lab.device_stats("n1").expect("statistics")[target].tx_packets;
+    let send = |count| {
+        let before = carried();
+        client.udp(UdpSend::new((server.v4(), 7002).into(), count, 64, 3_000.0)).expect("datagrams");
+        assert_eq!(carried() - before, u64::from(count), "what is redirected goes where it was sent");
+    };
+    send(100);
+    let arguments = ["--tier", "clsact"].map(str::to_owned).to_vec();
+    let agent = lab.start_agent("n1", &AgentOptions { arguments, ..AgentOptions::default() }).expect("an agent");
+    send(300);
+    let edge = lab::Edge { client: client.v4(), server: server.v4(), port: 7002, protocol: lab::Protocol::Udp };
+    let seen = || receiver.edge(&edge, wire::v1::Side::Client, &client).skbs.0;
+    wait_for("all that was redirected behind us", Duration::from_secs(5), || (seen() == 300).then_some(()))
+        .unwrap_or_else(|_| panic!("seen {}", seen()));
+    assert!(agent.terminate().expect("the agent ends").success());
+    send(100);
+}
+
 /// One in front that takes packets is told; one behind that drops or redirects does what it does, and we see it all.
 #[test]
 fn others_in_front_are_told_and_others_behind_keep_working() {

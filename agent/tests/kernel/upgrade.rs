@@ -83,8 +83,13 @@ fn an_upgrade_by_filters_leaves_no_packet_unseen() {
     upgrade("clsact");
 }
 
+#[test]
+fn an_upgrade_on_the_cgroup_leaves_no_packet_unseen() {
+    upgrade("cgroup-skb");
+}
+
 fn upgrade(tier: &str) {
-    let tcx = tier == "tcx";
+    let (tcx, sockets) = (tier == "tcx", tier == "cgroup-skb");
     let Some(lab) = lab_or_skip(LabSpec::plain(1, Offloads::On)).expect("the lab comes up") else { return };
     let (receiver, bpf) = (Receiver::listen(&lab.reports_socket()), BpfFs::mount(&lab));
     let pins = bpf.pins();
@@ -99,11 +104,14 @@ fn upgrade(tier: &str) {
         wait_for("traffic", Duration::from_secs(20), || (sent().0 > before + packets).then_some(())).expect("traffic");
     };
 
-    let old = start(&lab, "old", &["--tier", tier, "--pin-path", pins]);
+    let cgroup = lab.node_cgroup("n1").expect("a v2 hierarchy").display().to_string();
+    let arguments = ["--tier", tier, "--pin-path", pins, "--scope-cgroup", &cgroup];
+    let old = start(&lab, "old", &arguments);
     let flow = client.start_udp((server.v4(), 7000).into(), 200, 1_000.0).expect("a flow");
     more(500);
-    let new = start(&lab, "new", &["--tier", tier, "--pin-path", pins]);
-    let handed = || runs(&receiver, &client).first().filter(|row| row.gone).map(|_| ());
+    let new = start(&lab, "new", &arguments);
+    // A cgroup has no account that would have to end.
+    let handed = || runs(&receiver, &client).first().filter(|row| row.gone || sockets).map(|_| ());
     wait_for("the first run to see that it was replaced", Duration::from_secs(10), handed).expect("handed over");
     more(500);
     let both = if tcx { 2 } else { 0 };
@@ -117,15 +125,17 @@ fn upgrade(tier: &str) {
     let seen = || receiver.edge(&edge, Side::Client, &client).skbs;
     wait_for("both runs together to have seen all", Duration::from_secs(10), || (seen() == sent()).then_some(()))
         .unwrap_or_else(|_| panic!("sent {:?}, seen {:?}", sent(), seen()));
-    let carried = lab.device_stats("n1").expect("statistics")[client.device()];
-    let whole = || {
-        let [old, new] = <[Device; 2]>::try_from(runs(&receiver, &client)).ok()?;
-        let [old, new] = [old, new].map(|row| row.ingress.unwrap_or_default());
-        (new.carried_skbs == carried.rx_packets).then_some((old, new))
-    };
-    let (old, new_row) = wait_for("a last account", Duration::from_secs(10), whole).expect("two runs' accounts");
-    assert_eq!(old.attach_gap_skbs + old.seen_skbs, new_row.attach_gap_skbs, "{old:?} {new_row:?}");
-    assert_eq!(new_row.attach_gap_skbs + new_row.seen_skbs, new_row.carried_skbs, "{new_row:?}");
+    if !sockets {
+        let carried = lab.device_stats("n1").expect("statistics")[client.device()];
+        let whole = || {
+            let [old, new] = <[Device; 2]>::try_from(runs(&receiver, &client)).ok()?;
+            let [old, new] = [old, new].map(|row| row.ingress.unwrap_or_default());
+            (new.carried_skbs == carried.rx_packets).then_some((old, new))
+        };
+        let (old, new_row) = wait_for("a last account", Duration::from_secs(10), whole).expect("two runs' accounts");
+        assert_eq!(old.attach_gap_skbs + old.seen_skbs, new_row.attach_gap_skbs, "{old:?} {new_row:?}");
+        assert_eq!(new_row.attach_gap_skbs + new_row.seen_skbs, new_row.carried_skbs, "{new_row:?}");
+    }
 
     assert!(new.terminate().expect("the second run ends").success());
     assert_eq!((on(&lab, &client), bpf.count()), (0, 0), "a clean end leaves nothing");

@@ -78,6 +78,12 @@ impl Links {
     }
 }
 
+/// Whether a device of this index is there right now.
+#[must_use]
+pub fn is_there(ifindex: u32) -> bool {
+    nix::net::if_::if_indextoname(ifindex).is_ok()
+}
+
 fn link(message: LinkMessage) -> Option<Link> {
     let mut link = Link {
         ifindex: message.header.index,
