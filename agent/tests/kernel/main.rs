@@ -1,5 +1,6 @@
 //! Real agents on the lab's devices: what they count, and that they leave everything else as it was.
 
+mod dns;
 mod exact;
 mod life;
 mod neighbour;

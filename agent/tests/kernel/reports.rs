@@ -12,7 +12,7 @@ use std::{
 
 use wire::{
     codec::{decode_report, encode_ack},
-    v1::{Ack, Edge, Report, Side},
+    v1::{Ack, Edge, Report, ResolvedName, Side},
 };
 
 /// Newest totals of an edge by node, epoch and identity.
@@ -36,6 +36,8 @@ pub(crate) struct Heard {
     pub(crate) reports: u64,
     /// Answer 409 from now on.
     pub(crate) closed: bool,
+    /// Every name told, with the node that told it.
+    pub(crate) names: Vec<(String, ResolvedName)>,
     rows: Rows,
 }
 
@@ -77,6 +79,11 @@ impl Receiver {
     pub(crate) fn skbs(&self) -> u64 {
         let both = |row: &Edge| row.forward.unwrap_or_default().skbs + row.reverse.unwrap_or_default().skbs;
         self.with(|heard| heard.rows.values().map(both).sum())
+    }
+
+    /// Every row that is held, with its node.
+    pub(crate) fn rows(&self) -> Vec<(String, Edge)> {
+        self.with(|heard| heard.rows.iter().map(|((node, ..), row)| (node.clone(), row.clone())).collect())
     }
 
     /// One edge as one side saw it, at the device of that side's pod, or at its node's cgroup, and nowhere else.
@@ -173,5 +180,6 @@ fn note(heard: &mut Heard, report: Report) {
         heard.rows.insert(key, edge.clone());
     }
     heard.runs.insert((report.node.clone(), report.epoch), report.clone());
+    heard.names.extend(report.names.iter().map(|name| (report.node.clone(), name.clone())));
     heard.latest.insert(report.node.clone(), report);
 }
