@@ -1,5 +1,6 @@
 //! Names that DNS gave to addresses outside the cluster. Pure. One address may have many names, and a client knows it by
-//! the one it asked for: its own answers come first, then those of its node, then anybody's; of several the newest.
+//! the one it asked for: its own answers come first, then those of its node, then anybody's; of several the newest. What
+//! is shown for everybody is ordered by when a name first came up: an answer that is repeated renames nothing.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -37,6 +38,14 @@ pub struct Answer {
     pub ttl: Ns,
 }
 
+/// An answer that is held.
+#[derive(Debug, Clone)]
+struct Held {
+    answer: Answer,
+    /// When the same was answered first.
+    since: Ns,
+}
+
 /// The answers that a report tells of, by our clock: they are as old as the report's own clock says.
 pub fn answers(report: &Report, arrived: Ns) -> impl Iterator<Item = Answer> {
     let node: Arc<str> = report.node.as_str().into();
@@ -61,7 +70,7 @@ fn address(octets: &[u8]) -> Option<IpAddr> {
 /// The names of the world.
 #[derive(Debug, Clone, Default)]
 pub struct External {
-    by_address: HashMap<IpAddr, Vec<Answer>>,
+    by_address: HashMap<IpAddr, Vec<Held>>,
     held: usize,
     evicted: u64,
     revision: u64,
@@ -86,23 +95,27 @@ impl External {
         self.evicted
     }
 
-    /// Takes in an answer. One that came before, or later than a newer one of the same kind, changes nothing.
+    /// Takes in an answer. One that came before changes nothing.
     pub fn learn(&mut self, answer: Answer) {
         let answers = self.by_address.entry(answer.address).or_default();
         let before = shown(answers);
         let same = |old: &Answer| old.client == answer.client && old.name == answer.name && old.node == answer.node;
-        let address = answer.address;
-        match answers.iter_mut().find(|old| same(old)) {
-            Some(old) if old.at < answer.at => *old = answer,
-            Some(_) => return,
+        let (address, since) = (answer.address, answer.at);
+        match answers.iter_mut().find(|held| same(&held.answer)) {
+            Some(held) => {
+                held.since = held.since.min(since);
+                if held.answer.at < answer.at {
+                    held.answer = answer;
+                }
+            }
             None => {
                 if answers.len() >= MAX_NAMES_PER_ADDRESS {
-                    let oldest = (0..answers.len()).min_by_key(|index| answers[*index].at).unwrap_or_default();
+                    let oldest = (0..answers.len()).min_by_key(|index| answers[*index].answer.at).unwrap_or_default();
                     answers.swap_remove(oldest);
                     self.held -= 1;
                     self.evicted += 1;
                 }
-                answers.push(answer);
+                answers.push(Held { answer, since });
                 self.held += 1;
             }
         }
@@ -116,7 +129,7 @@ impl External {
 
     /// Makes room: the oldest sixteenth goes at once, so that a flood of names pays for it once in a while only.
     fn evict(&mut self, newcomer: IpAddr) {
-        let mut times: Vec<Ns> = self.by_address.values().flatten().map(|answer| answer.at).collect();
+        let mut times: Vec<Ns> = self.by_address.values().flatten().map(|held| held.answer.at).collect();
         let (_, &mut mark, _) = times.select_nth_unstable(MAX_NAMES / 16);
         let before = self.held;
         self.retain(|answer| answer.at > mark || answer.address == newcomer);
@@ -134,7 +147,7 @@ impl External {
         let (mut held, mut changed) = (0, 0);
         self.by_address.retain(|_, answers| {
             let (count, before) = (answers.len(), shown(answers));
-            answers.retain(&keep);
+            answers.retain(|held| keep(&held.answer));
             held += answers.len();
             changed += u64::from(answers.len() != count && shown(answers) != before);
             !answers.is_empty()
@@ -150,30 +163,27 @@ impl External {
         let rank =
             |answer: &Answer| (answer.client == client, node.is_some_and(|node| *answer.node == *node), answer.at);
         // Names decide between answers of one instant, so that the order of arrival does not.
-        let best = answers.iter().max_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| a.name.cmp(&b.name)))?;
+        let answers = answers.iter().map(|held| &held.answer);
+        let best = answers.max_by(|a, b| rank(a).cmp(&rank(b)).then_with(|| a.name.cmp(&b.name)))?;
         Some(Arc::clone(&best.name))
     }
 
-    /// The names that an address goes by, the newest first, at most [`MAX_SHOWN`].
+    /// The names that an address goes by, the one that came up last first, at most [`MAX_SHOWN`].
     #[must_use]
     pub fn shown(&self, address: IpAddr) -> Vec<Arc<str>> {
         self.by_address.get(&address).map(|answers| shown(answers)).unwrap_or_default()
     }
 }
 
-fn shown(answers: &[Answer]) -> Vec<Arc<str>> {
-    let mut newest: Vec<&Answer> = answers.iter().collect();
-    newest.sort_by(|a, b| b.at.cmp(&a.at).then_with(|| b.name.cmp(&a.name)));
-    let mut names: Vec<Arc<str>> = Vec::new();
-    for answer in newest {
-        if names.len() == MAX_SHOWN {
-            break;
-        }
-        if !names.contains(&answer.name) {
-            names.push(Arc::clone(&answer.name));
-        }
+fn shown(answers: &[Held]) -> Vec<Arc<str>> {
+    let mut first: HashMap<&Arc<str>, Ns> = HashMap::new();
+    for held in answers {
+        let since = first.entry(&held.answer.name).or_insert(held.since);
+        *since = held.since.min(*since);
     }
-    names
+    let mut names: Vec<_> = first.into_iter().collect();
+    names.sort_by(|(a, a_since), (b, b_since)| b_since.cmp(a_since).then_with(|| b.cmp(a)));
+    names.into_iter().take(MAX_SHOWN).map(|(name, _)| Arc::clone(name)).collect()
 }
 
 #[cfg(test)]

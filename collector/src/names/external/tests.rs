@@ -62,7 +62,11 @@ fn only_what_is_shown_moves_the_revision() {
     known.learn(answer(1, "shop.example", "n1", 20));
     known.learn(answer(2, "shop.example", "n2", 30));
     assert_eq!(known.revision(), revision);
-    known.learn(answer(2, "news.example", "n2", 40));
+    known.learn(answer(2, "news.example", "n2", 35));
+    known.learn(answer(1, "shop.example", "n1", 37));
+    assert_eq!(known.shown(address(1)).first().map(|name| &**name), Some("news.example"), "repetition renames nothing");
+    let revision = known.revision();
+    known.learn(answer(2, "mail.example", "n2", 40));
     assert_eq!(known.revision(), revision + 1);
 }
 

@@ -24,7 +24,8 @@ use crate::sys::wait_for;
 
 pub use plan::SCALED;
 use plan::{
-    CRASHING, DNS, EXTERNAL_NAMES, EXTERNAL_PORTS, FAULTS, METRICS_PORT, SCALED_AT_FIRST, SCRAPED, Speaks, Workload,
+    CRASHING, DNS, EXTERNAL_ALIAS, EXTERNAL_NAMES, EXTERNAL_PORTS, FAULTS, METRICS_PORT, SCALED_AT_FIRST, SCRAPED,
+    Speaks, Workload,
 };
 
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
@@ -264,6 +265,8 @@ fn start_dns(lab: &Lab, pod: &str) -> Result<Process> {
         "--except-interface=lo",
     ]);
     command.arg(format!("--addn-hosts={}", hosts_file(lab).display()));
+    let (alias, target) = EXTERNAL_ALIAS;
+    command.arg(format!("--cname={alias},{target}"));
     for address in [pod.v4(), pod.v6()] {
         command.arg(format!("--listen-address={address}"));
     }

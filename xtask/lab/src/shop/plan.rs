@@ -114,7 +114,7 @@ pub(super) fn talks() -> Vec<Talk> {
         talk("checkout", "payments", 8080, http("/pay", 500), 5.0, 0.5, V6),
         talk("checkout", "orders", 8080, http("/orders", 900), 4.0, 0.5, V4),
         talk("payments", "ledger", 8443, Call::Udp { payload: 180 }, 220.0, 0.2, V4),
-        talk("payments", "api.cards.example", 443, Call::Tcp { send: 900, receive: 1_400 }, 2.0, 0.5, V4),
+        talk("payments", EXTERNAL_ALIAS.0, 443, Call::Tcp { send: 900, receive: 1_400 }, 2.0, 0.5, V4),
         talk("orders", "postgres", 5432, Call::Tcp { send: 700, receive: 200 }, 6.0, 0.4, V6),
         talk("orders", "mailer", 8080, http("/receipt", 1_500), 1.0, 0.3, V4),
         talk("mailer", "smtp.mail.example", 25, Call::Tcp { send: 2_500, receive: 90 }, 1.0, 0.3, V6),
@@ -130,6 +130,8 @@ pub(super) fn talks() -> Vec<Talk> {
 
 /// Names outside the cluster, all served by the external host.
 pub(super) const EXTERNAL_NAMES: [&str; 2] = ["api.cards.example", "smtp.mail.example"];
+/// A name that is only an alias of another, as at most of the world's larger sites.
+pub(super) const EXTERNAL_ALIAS: (&str, &str) = ("pay.cards.example", "api.cards.example");
 /// Ports on which the external host takes transfers.
 pub(super) const EXTERNAL_PORTS: [u16; 2] = [443, 25];
 
