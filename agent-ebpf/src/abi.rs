@@ -44,6 +44,8 @@ pub const MAX_DEVICES: u32 = 4_096;
 pub const DEVICE_SLOTS: u32 = 2 * MAX_DEVICES;
 /// Slots that are looked at for a device, from that of its interface index on.
 pub const DEVICE_PROBES: u32 = 64;
+/// Tunnels' UDP ports that the kernel side knows at one device.
+pub const MAX_TUNNEL_PORTS: usize = 3;
 /// Datagrams whose later fragments can be joined at once (an LRU: the oldest goes).
 pub const MAX_FRAGMENTS: u32 = 8_192;
 /// Bytes of the event ring.
@@ -55,7 +57,8 @@ pub const DNS_SNAP_BYTES: usize = 2_048;
 /// Ports whose datagrams and segments are taken for DNS.
 pub const DNS_PORT: u16 = 53;
 
-/// Which way past the hook (IPFIX field 61): `Ingress` of the host's end of a pod's veth is what the pod sent.
+/// Which way past the hook (IPFIX field 61): `Ingress` of the host's end of a pod's veth is what the pod sent; at a tunnel
+/// or an uplink `Egress` is what the node sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum Direction {
@@ -156,9 +159,15 @@ pub struct FlowTotals {
     pub initial_seq: u32,
     /// Bits of [`tcp_state`]; the last four since the newest attempt.
     pub tcp_state: u8,
+    /// [`FLOW_LOCAL_SOCKET`], or 0.
+    pub flags: u8,
     /// Always 0.
-    pub reserved: [u8; 7],
+    pub reserved: [u8; 6],
 }
+
+/// A packet of the flow left the node straight from a socket of the node's own; a bit of [`FlowTotals::flags`]. What the
+/// node only forwards has lost its socket on the way (`skb_orphan`).
+pub const FLOW_LOCAL_SOCKET: u8 = 1;
 
 /// Identifies a datagram whose fragments pass one device one way (RFC 791 §2.3, RFC 8200 §4.5).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
@@ -231,8 +240,14 @@ pub struct DeviceTotals {
     /// A [`LinkType`]; the kernel side reads it, only the agent writes it.
     pub link_type: u8,
     /// Always 0.
-    pub reserved: [u8; 3],
+    pub reserved: [u8; 5],
+    /// UDP ports of tunnels whose outer packets pass here; 0 for none. Their source port is a hash of what they carry
+    /// (RFC 7348 §5), so it is left out of the flow's key; only the agent writes this.
+    pub tunnel_ports: TunnelPorts,
 }
+
+/// UDP ports of tunnels at one device; 0 for none.
+pub type TunnelPorts = [u16; MAX_TUNNEL_PORTS];
 
 /// What an [`Event`] tells; values of [`Event::kind`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -289,12 +304,15 @@ pub struct Event {
     pub segments: u16,
     /// An [`EventKind`].
     pub kind: u8,
-    /// Bits of [`tcp_state`] that this packet alone tells (`OPENER`, `ACCEPTOR`), and [`EVENT_ICMP_ERROR`].
+    /// Bits of [`tcp_state`] that this packet alone tells (`OPENER`, `ACCEPTOR`), [`EVENT_ICMP_ERROR`] and
+    /// [`EVENT_LOCAL_SOCKET`].
     pub flags: u8,
 }
 
 /// The packet of an [`Event`] is an ICMP error that quotes its flow; a bit of [`Event::flags`].
 pub const EVENT_ICMP_ERROR: u8 = 1 << 7;
+/// The packet left from a socket of the node's own, as [`FLOW_LOCAL_SOCKET`] says; a bit of [`Event::flags`].
+pub const EVENT_LOCAL_SOCKET: u8 = 1 << 6;
 
 /// What stands before a DNS message, or before its beginning, in the ring `DNS`. A segment of TCP begins with the length
 /// of its message (RFC 1035 §4.2.2).
@@ -354,7 +372,7 @@ const _: () = {
     assert!(size_of::<FlowKey>() == 44);
     assert!(size_of::<FlowTotals>() == 80);
     assert!(size_of::<FragmentKey>() == 44);
-    assert!(size_of::<DeviceTotals>() == 88);
+    assert!(size_of::<DeviceTotals>() == 96);
     assert!(size_of::<Event>() == 64);
     assert!(size_of::<DnsHead>() == 64);
     assert!(DNS_SNAP_BYTES.is_power_of_two());

@@ -1,10 +1,16 @@
-//! Devices: which face a pod, and the account of what each carried. Pure: what the kernel said comes in as values.
+//! Devices: which face a pod, which are tunnels and which leave the node, and the account of what each carried. Pure: what
+//! the kernel said comes in as values.
 
 use std::collections::{BTreeMap, HashSet};
 
 use agent_ebpf::abi::{DirectionTotals, LinkType};
 use globset::GlobSet;
-use wire::v1::{Device as WireDevice, DeviceCounters, Point, Tier};
+use wire::v1::{Device as WireDevice, DeviceCounters, Tier};
+
+use crate::{
+    home::TunnelKind,
+    points::{Class, Place, Rest},
+};
 
 /// What the kernel counted on a device, one way, in whole buffers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -15,8 +21,22 @@ pub struct Carried {
     pub bytes: u64,
 }
 
+/// What kind of link a device is, by rtnetlink's word (`IFLA_INFO_KIND`), never by its name.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum LinkKind {
+    /// A tunnel, and the UDP port of its outer packets; 0 where it has none or does not tell.
+    Tunnel(TunnelKind, u16),
+    /// A bridge.
+    Bridge,
+    /// The loopback device.
+    Loopback,
+    /// Anything else: veth, physical, bond, VLAN, …
+    #[default]
+    Other,
+}
+
 /// A device as rtnetlink describes it.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Link {
     /// Interface index.
     pub ifindex: u32,
@@ -24,6 +44,10 @@ pub struct Link {
     pub name: String,
     /// What its frames begin with; `None` where our parser does not follow.
     pub link_type: Option<LinkType>,
+    /// What it is.
+    pub kind: LinkKind,
+    /// It is up.
+    pub up: bool,
     /// Its peer is in another network namespace.
     pub peer_elsewhere: bool,
     /// `stats64` from the pod (ingress) and to the pod (egress).
@@ -33,20 +57,47 @@ pub struct Link {
 /// What is known of the node itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct NodeFacts {
-    /// Devices that a default route leaves by, or that hold an address of the node's on a shared subnet.
-    pub uplinks: HashSet<u32>,
+    /// Devices that a default route leaves by.
+    pub default_routes: HashSet<u32>,
+    /// Devices that hold an address of the node's on a shared subnet.
+    pub shared: HashSet<u32>,
+    /// All addresses of the node, IPv4 mapped.
+    pub addresses: HashSet<[u8; 16]>,
 }
 
-/// Whether a device's other end is a pod. Globs, where given, decide alone.
+/// Which class of hook a device makes; `None` where it is not watched. Globs, where given, decide alone which face pods.
+///
+/// A tunnel is known by its kind. An uplink is what a default route leaves by, or what holds an address of the node's on a
+/// shared subnet; but a bridge (`cni0`, `docker0`) holds such an address as the pods' gateway, and `cilium_host` holds
+/// Cilium's: these are uplinks only where a default route leaves by them.
 #[must_use]
-pub fn pod_facing(link: &Link, facts: &NodeFacts, globs: Option<&GlobSet>) -> bool {
-    if link.link_type.is_none() {
-        return false;
+pub fn classify(link: &Link, facts: &NodeFacts, globs: Option<&GlobSet>) -> Option<Class> {
+    link.link_type?;
+    if globs.is_some_and(|globs| globs.is_match(&link.name)) {
+        return Some(Class::Pod);
     }
-    match globs {
-        Some(globs) => globs.is_match(&link.name),
-        None => link.peer_elsewhere && !facts.uplinks.contains(&link.ifindex),
+    if link.kind == LinkKind::Loopback {
+        return None;
     }
+    if let LinkKind::Tunnel(..) = link.kind {
+        // Every namespace has some that nobody uses (`tunl0`, `sit0`): they are down.
+        return link.up.then_some(Class::Tunnel);
+    }
+    let gateway = link.kind == LinkKind::Bridge || matches!(link.name.as_str(), "cilium_host" | "cilium_net");
+    if facts.default_routes.contains(&link.ifindex) || (facts.shared.contains(&link.ifindex) && !gateway) {
+        return Some(Class::Uplink);
+    }
+    (link.peer_elsewhere && globs.is_none()).then_some(Class::Pod)
+}
+
+/// The UDP ports of the tunnels among a node's devices.
+#[must_use]
+pub fn tunnel_ports(links: &[Link]) -> Vec<(u16, TunnelKind)> {
+    let port = |link: &Link| match link.kind {
+        LinkKind::Tunnel(kind, port) if port != 0 => Some((port, kind)),
+        _ => None,
+    };
+    links.iter().filter_map(port).collect()
 }
 
 /// A device we watch, or would.
@@ -58,6 +109,10 @@ pub struct Device {
     pub ifindex: u32,
     /// Unique in the epoch; grows.
     pub incarnation: u64,
+    /// The class of hook it makes.
+    pub class: Class,
+    /// What it is.
+    pub kind: LinkKind,
     /// How it is watched.
     pub tier: Tier,
     /// What is not seen of it, and why; `None` where all is.
@@ -78,6 +133,8 @@ pub struct Device {
     drain_lost: u64,
     /// Somebody took our programs off and they are not back yet.
     taken: bool,
+    /// What of it is in no edge by its doing.
+    rest: [Rest; 2],
 }
 
 /// How long a gone device is remembered, so that its last flows find its name: longer than a flow may idle.
@@ -97,12 +154,14 @@ pub struct Devices {
 
 impl Devices {
     /// Enters a device, attached or refused; a namesake on the same index is gone then.
-    pub fn add(&mut self, link: &Link, covered_since_unix_ns: u64, blind_spot: Option<String>) -> u64 {
+    pub fn add(&mut self, link: &Link, class: Class, covered_since_unix_ns: u64, blind_spot: Option<String>) -> u64 {
         self.last_incarnation += 1;
         let device = Device {
             name: link.name.clone(),
             ifindex: link.ifindex,
             incarnation: self.last_incarnation,
+            class,
+            kind: link.kind,
             tier: if blind_spot.is_none() { Tier::Tcx } else { Tier::Unwatched },
             blind_spot,
             reattached: 0,
@@ -113,6 +172,7 @@ impl Devices {
             latest: [DirectionTotals::default(); 2],
             drain_lost: 0,
             taken: false,
+            rest: [Rest::default(); 2],
         };
         if let Some(old) = self.by_ifindex.insert(link.ifindex, device) {
             self.gone.push(old);
@@ -246,15 +306,38 @@ impl Devices {
         self.iter_present().filter(|device| device.is_watched()).map(|device| device.ifindex)
     }
 
+    /// Indexes of the devices that are there and face no pod.
+    pub fn lesser(&self) -> impl Iterator<Item = u32> + '_ {
+        self.iter_present().filter(|device| device.class != Class::Pod).map(|device| device.ifindex)
+    }
+
     /// Devices that are there.
     pub fn iter_present(&self) -> impl Iterator<Item = &Device> {
         self.by_ifindex.values().filter(|device| device.gone_ns.is_none())
     }
 
-    /// The incarnation that flows of this index belong to; 0 if there never was one.
+    /// Where flows of this index were seen. Index 0 is no device's: such flows are the cgroups'.
     #[must_use]
-    pub fn incarnation(&self, ifindex: u32) -> u64 {
-        self.by_ifindex.get(&ifindex).map_or(0, |device| device.incarnation)
+    pub fn place(&self, ifindex: u32) -> Place {
+        if ifindex == 0 {
+            return Place { class: Class::Cgroup, device: 0 };
+        }
+        let place = |device: &Device| Place { class: device.class, device: device.incarnation };
+        self.by_ifindex.get(&ifindex).map_or(Place::default(), place)
+    }
+
+    /// Incarnation of the uplink that stands for the node: the one that was there first; 0 without one.
+    #[must_use]
+    pub fn first_uplink(&self) -> u64 {
+        let uplinks = self.iter_present().filter(|device| device.class == Class::Uplink);
+        uplinks.map(|device| device.incarnation).min().unwrap_or(0)
+    }
+
+    /// Notes what of a device's packets is in no edge by its doing.
+    pub fn set_rest(&mut self, ifindex: u32, rest: [Rest; 2]) {
+        if let Some(device) = self.by_ifindex.get_mut(&ifindex) {
+            device.rest = rest;
+        }
     }
 
     /// Notes what our programs saw.
@@ -298,10 +381,11 @@ impl Devices {
         }
     }
 
-    /// Whether this device's account has never been read at a quiet moment.
+    /// Whether this device's account has never been read at a quiet moment. Only pods' devices wait for one.
     #[must_use]
     pub fn unsettled(&self, ifindex: u32) -> bool {
-        self.by_ifindex.get(&ifindex).is_some_and(|device| device.sample.is_none() && device.is_watched())
+        let waits = |device: &Device| device.comparable() && device.sample.is_none() && device.is_watched();
+        self.by_ifindex.get(&ifindex).is_some_and(waits)
     }
 
     /// All devices, for a report.
@@ -319,12 +403,20 @@ impl Device {
         matches!(self.tier, Tier::Tcx | Tier::Clsact)
     }
 
+    /// Whether `stats64` counts what our programs see. A pod's device does; an uplink's counts packets on the wire, before
+    /// they are merged and after they are cut, a tunnel's counts without the link header.
+    fn comparable(&self) -> bool {
+        self.class == Class::Pod
+    }
+
     fn report(&self) -> WireDevice {
-        let gap = self.gap.unwrap_or_default();
-        let unsettled = self.gap.is_none() && self.tier != Tier::Unwatched;
+        let sample = self.sample.filter(|_| self.comparable());
+        let gap = self.gap.filter(|_| self.comparable());
+        let unsettled = gap.is_none() && self.tier != Tier::Unwatched;
+        let gap = gap.unwrap_or_default();
         let counters = |way: usize| {
             // Where no quiet moment was found, what was seen is told without a `carried` to hold it against.
-            let (seen, carried) = self.sample.map_or((self.latest[way], Carried::default()), |sample| sample[way]);
+            let (seen, carried) = sample.map_or((self.latest[way], Carried::default()), |sample| sample[way]);
             DeviceCounters {
                 seen_skbs: seen.skbs,
                 seen_bytes: seen.bytes,
@@ -334,6 +426,9 @@ impl Device {
                 carried_bytes: carried.bytes,
                 link_control_skbs: self.latest[way].link_control,
                 malformed_skbs: self.latest[way].malformed,
+                elsewhere_skbs: self.rest[way].elsewhere,
+                transit_skbs: self.rest[way].transit,
+                translated_skbs: self.rest[way].translated,
             }
         };
         WireDevice {
@@ -347,7 +442,11 @@ impl Device {
             covered_since_unix_ns: self.covered_since_unix_ns,
             gone: self.gone_ns.is_some(),
             unsettled,
-            point: Point::Pod.into(),
+            point: self.class.point().into(),
+            tunnel: match self.kind {
+                LinkKind::Tunnel(kind, _) => kind.label().to_owned(),
+                _ => String::new(),
+            },
             reattached: self.reattached,
             ..WireDevice::default()
         }

@@ -2,18 +2,20 @@
 
 use std::{collections::HashSet, net::IpAddr, path::PathBuf, time::Duration};
 
-use agent_ebpf::abi::{CGROUP_IFINDEX, Event, EventKind, FlowKey, FlowTotals, LinkType, Loss};
+use agent_ebpf::abi::{CGROUP_IFINDEX, Event, EventKind, FlowKey, FlowTotals, LinkType, Loss, TunnelPorts};
 use tracing::{debug, info, warn};
 use wire::v1;
 
 use crate::{
     clock,
     config::{Config, TierChoice},
-    devices::{Devices, Link, pod_facing},
+    devices::{Devices, Link, classify, tunnel_ports},
     dns,
     edge::{Moment, WallClock},
+    home::Home,
     ledger::{Kind, Ledger},
     pace::Pace,
+    points::Class,
     session::Session,
     source::kernel::{KernelError, attach, links::Links, load::Kernel},
     summarise::{Folded, Limits, Table},
@@ -39,6 +41,8 @@ pub struct Node {
     pub(crate) tier: TierChoice,
     pub(crate) offer: Offer,
     pub(crate) scope_cgroup: Option<PathBuf>,
+    /// Tunnels' ports that the kernel side is told of at an uplink.
+    hashed_ports: TunnelPorts,
     pub(crate) removals: Removals,
     /// A later run of the agent is there: nothing more is attached.
     pub(crate) superseded: bool,
@@ -99,6 +103,7 @@ impl Node {
             tier: config.tier,
             offer: Offer { tcx: attach::has_tcx(), cilium: false },
             scope_cgroup: config.scope_cgroup.clone(),
+            hashed_ports: TunnelPorts::default(),
             removals: Removals::default(),
             superseded: false,
             looks: 0,
@@ -132,13 +137,18 @@ impl Node {
         let facts = self.links.node_facts().await?;
         let links = self.links.dump().await?;
         let now_ns = clock::monotonic_ns();
-        let there: HashSet<_> = links.iter().map(|link| (link.ifindex, link.name.as_str())).collect();
+        let globs = self.devices_by_glob.as_ref();
+        let there: HashSet<_> =
+            links.iter().map(|link| (link.ifindex, link.name.as_str(), classify(link, &facts, globs))).collect();
+        // A device that became another class's is another device: its flows have another end.
         let gone: Vec<_> = self
             .devices
             .iter_present()
-            .filter(|device| !there.contains(&(device.ifindex, device.name.as_str())))
+            .filter(|device| !there.contains(&(device.ifindex, device.name.as_str(), Some(device.class))))
             .map(|device| device.ifindex)
             .collect();
+        let mut home = Home { addresses: facts.addresses.clone(), device: 0, tunnel_ports: tunnel_ports(&links) };
+        self.hashed_ports = home.hashed_ports();
         for ifindex in gone {
             if let Some(seen) = self.kernel.device(ifindex) {
                 self.devices.saw(ifindex, seen);
@@ -146,6 +156,7 @@ impl Node {
             self.kernel.detach(ifindex);
             self.devices.remove(ifindex, now_ns);
             self.removals.forget(ifindex);
+            self.table.free_addresses(ifindex);
             self.pace.active(now_ns);
         }
         self.offer.cilium = links.iter().any(|link| link.name.starts_with("cilium_"));
@@ -155,11 +166,16 @@ impl Node {
             if self.superseded {
                 break;
             }
-            if self.devices.present(link.ifindex).is_none() && pod_facing(link, &facts, self.devices_by_glob.as_ref()) {
-                self.attach(link);
+            let class = classify(link, &facts, self.devices_by_glob.as_ref());
+            if let Some(class) = class
+                && self.devices.present(link.ifindex).is_none()
+            {
+                self.attach(link, class);
                 fresh.push(link.ifindex);
             }
         }
+        home.device = self.devices.first_uplink();
+        self.table.set_home(home);
         for ifindex in self.devices.forget(now_ns) {
             self.table.forget_device(ifindex);
         }
@@ -177,21 +193,22 @@ impl Node {
         Ok(())
     }
 
-    pub(crate) fn attach(&mut self, link: &Link) {
+    pub(crate) fn attach(&mut self, link: &Link, class: Class) {
         // A flow that an earlier device of this index left must not count for this one.
         self.table.forget_device(link.ifindex);
-        let watched = self.hook(link, link.link_type.unwrap_or(LinkType::Ethernet));
+        let ports = if class == Class::Uplink { self.hashed_ports } else { Default::default() };
+        let watched = self.hook(link, link.link_type.unwrap_or(LinkType::Ethernet), ports);
         let (tier, why) = (watched.tier.as_str_name(), watched.why.as_deref());
         match why {
-            None => info!(device = %link.name, tier, "watching device"),
+            None => info!(device = %link.name, ?class, tier, "watching device"),
             Some(why) => warn!(device = %link.name, tier, why, "device not watched, or not wholly"),
         }
-        self.add_device(link, watched);
+        self.add_device(link, class, watched);
     }
 
-    pub(crate) fn add_device(&mut self, link: &Link, watched: Watched) {
+    pub(crate) fn add_device(&mut self, link: &Link, class: Class, watched: Watched) {
         let now_unix_ns = self.moment().clock.unix_ns(clock::monotonic_ns());
-        self.devices.add(link, now_unix_ns, watched.why);
+        self.devices.add(link, class, now_unix_ns, watched.why);
         self.devices.set_tier(link.ifindex, watched.tier, self.removals.times(link.ifindex));
     }
 
@@ -212,7 +229,7 @@ impl Node {
             Some(kind) => {
                 ledger.event(kind);
                 let begins = matches!(kind, EventKind::FlowNew | EventKind::Unmapped);
-                began |= begins && !table.knows(event, devices.incarnation(event.key.ifindex));
+                began |= begins && !table.knows(event, devices.place(event.key.ifindex));
                 if kind == EventKind::Unmapped {
                     unmapped.push(*event);
                 }
@@ -224,7 +241,7 @@ impl Node {
         let moment = self.moment();
         for event in unmapped {
             let devices = &self.devices;
-            let folded = self.table.fold_unmapped(&event, moment, |ifindex| devices.incarnation(ifindex));
+            let folded = self.table.fold_unmapped(&event, moment, |ifindex| devices.place(ifindex));
             self.note(&folded, moment.now_ns);
         }
         began
@@ -277,12 +294,16 @@ impl Node {
         readings.clear();
         self.kernel.flows(|key, totals| readings.push((*key, *totals)))?;
         let devices = &self.devices;
-        let device = |ifindex| devices.incarnation(ifindex);
+        let device = |ifindex| devices.place(ifindex);
         let mut folded = self.table.fold(&self.readings, moment, device);
         for key in std::mem::take(&mut folded.ended) {
             let last = self.kernel.take_flow(&key)?;
             let end = self.table.finish(&key, last.as_ref(), moment, device);
             folded.active |= end.active;
+        }
+        let lesser: Vec<_> = self.devices.lesser().collect();
+        for ifindex in lesser {
+            self.devices.set_rest(ifindex, self.table.rest(ifindex));
         }
         self.resolve(moment);
         self.sampled_ns = moment.now_ns;
@@ -301,7 +322,7 @@ impl Node {
         let devices = &self.devices;
         for fact in self.dns.facts(moment.now_ns) {
             self.pace.active(moment.now_ns);
-            let Some(edge) = self.table.dns(&fact, moment, |ifindex| devices.incarnation(ifindex)) else { continue };
+            let Some(edge) = self.table.dns(&fact, moment, |ifindex| devices.place(ifindex)) else { continue };
             if let (false, dns::What::Answer { question: Some(question), addresses, .. }) =
                 (edge.server_side, fact.what)
             {

@@ -4,11 +4,17 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use crate::dns;
 use agent_ebpf::{
-    abi::{Direction, EVENT_ICMP_ERROR, Event, FlowKey, FlowTotals, tcp_state},
+    abi::{EVENT_ICMP_ERROR, Event, FlowKey, FlowTotals, tcp_state},
     parse::protocol,
 };
 
-use wire::v1::{Counters, Edge as WireEdge, Point, Side};
+use wire::v1::{Counters, Edge as WireEdge, Side};
+
+use crate::{
+    dns,
+    home::TunnelKind,
+    points::{Class, Local},
+};
 
 /// The lowest port that Linux gives to clients by itself (`net.ipv4.ip_local_port_range`).
 pub const FIRST_EPHEMERAL_PORT: u16 = 32_768;
@@ -54,6 +60,8 @@ pub struct EdgeId {
     pub server_side: bool,
     /// Incarnation of the local endpoint's device.
     pub device: u64,
+    /// Packets between nodes that carry others: a layer of its own.
+    pub tunnel: Option<TunnelKind>,
 }
 
 /// Who opened a flow's connection, and how that is known.
@@ -91,16 +99,23 @@ pub fn guessed_orientation(key: &FlowKey) -> Orientation {
 
 /// The edge that a flow belongs to.
 #[must_use]
-pub fn edge_id(key: &FlowKey, orientation: Orientation, device: u64) -> EdgeId {
+pub fn edge_id(key: &FlowKey, orientation: Orientation, local: Local) -> EdgeId {
     let (client, server, server_port) = if orientation.forward {
         (key.source, key.destination, key.destination_port)
     } else {
         (key.destination, key.source, key.source_port)
     };
-    // What the pod sent comes in at the host's end: the pod is the source.
-    let local_is_source = key.direction == Direction::Ingress as u8;
-    let server_side = local_is_source != orientation.forward;
-    EdgeId { client, server, server_port, protocol: key.protocol, server_side, device }
+    let server_side = local.is_source != orientation.forward;
+    EdgeId { client, server, server_port, protocol: key.protocol, server_side, device: local.device, tunnel: None }
+}
+
+/// The edge of a tunnel's outer packets: nobody opened it, so the lower address stands first; its source ports tell
+/// nothing.
+#[must_use]
+pub fn carrier_id(key: &FlowKey, kind: TunnelKind, port: u16, local: Local) -> (EdgeId, Orientation) {
+    let orientation = Orientation { forward: key.source < key.destination, guessed: false };
+    let id = edge_id(&FlowKey { source_port: port, destination_port: port, ..*key }, orientation, local);
+    (EdgeId { tunnel: Some(kind), ..id }, orientation)
 }
 
 /// Whether a flow is one way of our own connection.
@@ -137,6 +152,10 @@ pub struct Edge {
     pub guessed: bool,
     /// The agent's own reports.
     pub own: bool,
+    /// The least of the classes of hooks that counted it.
+    pub class: Class,
+    /// Its packets took another way past the hooks in mid-life.
+    pub path_changed: bool,
     /// Unix nanoseconds.
     pub first_seen_unix_ns: u64,
     /// Unix nanoseconds of the last packet from the client; 0 for none.
@@ -206,7 +225,9 @@ impl Edge {
             first_seen_unix_ns: self.first_seen_unix_ns,
             forward_last_unix_ns: self.forward_last_unix_ns,
             reverse_last_unix_ns: self.reverse_last_unix_ns,
-            point: Point::Pod.into(),
+            tunnel: id.tunnel.map(|kind| kind.label().to_owned()).unwrap_or_default(),
+            point: self.class.point().into(),
+            path_changed: self.path_changed,
             dns: self.dns.as_ref().map(|dns| dns.report()),
             ..WireEdge::default()
         }

@@ -1,7 +1,7 @@
 //! Puts hooks where they belong and looks after them: the tier of each device, what is said when a hook is refused or
 //! taken away, and what becomes of it when a later run of the agent takes over.
 
-use agent_ebpf::abi::{CGROUP_IFINDEX, LinkType};
+use agent_ebpf::abi::{CGROUP_IFINDEX, LinkType, TunnelPorts};
 use tracing::{info, warn};
 use wire::v1::Tier;
 
@@ -20,12 +20,12 @@ const PLACE_EVERY: u64 = 5;
 
 impl Node {
     /// Puts our programs on a device by the best tier that is granted.
-    pub(crate) fn hook(&mut self, link: &Link, link_type: LinkType) -> Watched {
+    pub(crate) fn hook(&mut self, link: &Link, link_type: LinkType, tunnel_ports: TunnelPorts) -> Watched {
         let mut refused = Vec::new();
         for tier in tiers::order(self.tier, self.offer) {
             let outcome = match tier {
-                Tier::Tcx => self.kernel.attach(link.ifindex, link_type),
-                Tier::Clsact => self.kernel.attach_clsact(link.ifindex, link_type),
+                Tier::Tcx => self.kernel.attach(link.ifindex, link_type, tunnel_ports),
+                Tier::Clsact => self.kernel.attach_clsact(link.ifindex, link_type, tunnel_ports),
                 Tier::CgroupSkb => self.watch_cgroup(),
                 _ => Ok(()),
             };
@@ -125,7 +125,9 @@ impl Node {
         self.kernel.detach(link.ifindex);
         self.pace.active(now_ns);
         self.ledger.hooks_taken.inc();
-        self.add_device(link, Watched { tier: Tier::Unwatched, why: Some("our programs were taken off".to_owned()) });
+        let class = self.devices.place(link.ifindex).class;
+        let why = Some("our programs were taken off".to_owned());
+        self.add_device(link, class, Watched { tier: Tier::Unwatched, why });
         self.devices.set_taken(link.ifindex);
         self.retake(link);
     }
@@ -136,8 +138,9 @@ impl Node {
         match self.removals.retake(link.ifindex, now_ns) {
             Retake::Now if !self.superseded => {
                 self.removals.retaken(link.ifindex, now_ns);
+                let class = self.devices.place(link.ifindex).class;
                 self.devices.remove(link.ifindex, now_ns);
-                self.attach(link);
+                self.attach(link, class);
             }
             Retake::Never => {
                 let why = "our programs were taken off again and again: the place is left to whoever wants it";

@@ -79,7 +79,8 @@ impl Node {
                 Loss::HeaderDepth => LossCause::HeaderDepth,
                 Loss::DnsRingFull => LossCause::DnsRingFull,
             };
-            (cause, self.losses[loss as usize])
+            let held = if loss == Loss::MapFull { self.table.unheld() } else { 0 };
+            (cause, self.losses[loss as usize] + held)
         });
         let own = [
             (LossCause::Drain, self.devices.drain_lost()),

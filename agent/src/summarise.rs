@@ -1,7 +1,13 @@
 //! Flows fold into edges: a bounded table of cumulative totals. Pure; `now` is an argument. The table is also the agent's
 //! only buffer: a collector that is away costs no more memory than the table has.
 
-use std::{collections::HashMap, net::SocketAddr};
+mod grow;
+mod lesser;
+
+use std::{
+    collections::{HashMap, VecDeque},
+    net::SocketAddr,
+};
 
 use agent_ebpf::abi::{Event, FlowKey, FlowTotals, tcp_state};
 use wire::v1::{Counters, Edge as WireEdge};
@@ -12,8 +18,12 @@ use crate::{
         Edge, EdgeId, Moment, Orientation, edge_id, grew, growth, guessed_orientation, is_own, known_orientation,
         single,
     },
+    home::{Home, PodAddresses},
+    points::{Class, Local, PathKey, Paths, Place, Rest},
     ports::HighPorts,
 };
+pub use lesser::MAX_UNMAPPED;
+use lesser::Waits;
 
 /// A closed flow's entry is removed after this long without a packet.
 pub const CLOSED_AFTER_NS: u64 = 5_000_000_000;
@@ -34,13 +44,35 @@ pub struct Limits {
 enum Target {
     Edge(EdgeId),
     Other,
+    /// Nothing of it counts, or not yet.
+    Nowhere,
+    /// Neither end is this node's.
+    Transit,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug)]
 struct Flow {
     counted: FlowTotals,
     target: Target,
     orientation: Orientation,
+    local: Local,
+    /// A lesser class's growth that is not decided yet.
+    waits: Option<Box<Waits>>,
+    /// How far a better class was when it last covered this flow.
+    covered_ns: u64,
+}
+
+impl Flow {
+    fn new(place: Place, target: Target) -> Self {
+        Self {
+            counted: FlowTotals::default(),
+            target,
+            orientation: Orientation { forward: true, guessed: true },
+            local: Local { is_source: true, device: place.device },
+            waits: None,
+            covered_ns: 0,
+        }
+    }
 }
 
 /// What a fold found.
@@ -68,6 +100,14 @@ pub struct Table {
     refused: u64,
     /// Buffers folded by device index and direction: held against what the device's program counted.
     folded: HashMap<(u32, u8), u64>,
+    /// Of those, what is in no edge by that device's doing.
+    rest: HashMap<(u32, u8), Rest>,
+    paths: Paths,
+    pods: PodAddresses,
+    home: Home,
+    /// Packets without a flow at lesser hooks, oldest first.
+    unmapped: VecDeque<Event>,
+    unheld: u64,
 }
 
 impl Table {
@@ -84,7 +124,24 @@ impl Table {
             other: Counters::default(),
             refused: 0,
             folded: HashMap::new(),
+            rest: HashMap::new(),
+            paths: Paths::default(),
+            pods: PodAddresses::default(),
+            home: Home::default(),
+            unmapped: VecDeque::new(),
+            unheld: 0,
         }
+    }
+
+    /// Says which addresses are the node's own, and which ports its tunnels have.
+    pub fn set_home(&mut self, home: Home) {
+        self.home = home;
+    }
+
+    /// How often a flow's counts moved to another class of hook in mid-life.
+    #[must_use]
+    pub fn path_changes(&self) -> u64 {
+        self.paths.changes()
     }
 
     /// Buffers of a device that were folded, by direction.
@@ -96,6 +153,19 @@ impl Table {
     /// Forgets the sums of a device that is gone.
     pub fn forget_device(&mut self, ifindex: u32) {
         self.folded.retain(|(index, _), _| *index != ifindex);
+        self.rest.retain(|(index, _), _| *index != ifindex);
+        self.free_addresses(ifindex);
+    }
+
+    /// A device is gone: what it was known to have behind it may be anywhere.
+    pub fn free_addresses(&mut self, ifindex: u32) {
+        self.pods.forget(ifindex);
+    }
+
+    /// Paths remembered, of flows and of packets without one.
+    #[must_use]
+    pub fn paths_held(&self) -> usize {
+        self.paths.held()
     }
 
     /// Edges held, retiring ones included.
@@ -135,60 +205,91 @@ impl Table {
         }
     }
 
-    /// Folds current readings of flows. `device` gives the incarnation behind an interface index.
-    pub fn fold(&mut self, readings: &[(FlowKey, FlowTotals)], moment: Moment, device: impl Fn(u32) -> u64) -> Folded {
+    /// Folds current readings of flows. `place` says where an interface index is.
+    pub fn fold(&mut self, readings: &[(FlowKey, FlowTotals)], moment: Moment, place: impl Fn(u32) -> Place) -> Folded {
         let mut folded = Folded::default();
+        let mut lesser = Vec::new();
         // Flows that know who opened come first, so that the other way of the same connection need not guess.
-        for (key, totals) in readings {
-            if !self.flows.contains_key(key)
-                && let Some(orientation) = known_orientation(key, totals.tcp_state)
+        for reading in readings {
+            let (key, totals) = reading;
+            let at = place(key.ifindex);
+            let known = known_orientation(key, totals.tcp_state);
+            if at.class != Class::Pod {
+                self.meet(key, totals, at);
+                lesser.push((at, known.is_none(), reading));
+            } else if let Some(orientation) = known
+                && !self.flows.contains_key(key)
             {
-                self.enter(key, orientation, FlowTotals::default(), moment, &device, &mut folded);
+                self.enter(key, orientation, FlowTotals::default(), at, moment, &mut folded);
             }
         }
         for (key, totals) in readings {
-            if !self.flows.contains_key(key) {
-                let orientation = self.orientation_of_new(key, device(key.ifindex));
-                self.enter(key, orientation, FlowTotals::default(), moment, &device, &mut folded);
+            let at = place(key.ifindex);
+            if at.class == Class::Pod {
+                if !self.flows.contains_key(key) {
+                    let orientation = self.orientation_of_new(key, pod_end(key, at));
+                    self.enter(key, orientation, FlowTotals::default(), at, moment, &mut folded);
+                }
+                self.read(key, totals, at, moment, &mut folded);
             }
-            self.read(key, totals, moment, &device, &mut folded);
             let idle_ns = moment.now_ns.saturating_sub(totals.last_ns);
             let closed = totals.tcp_state & (tcp_state::FIN | tcp_state::RESET) != 0;
             if idle_ns > IDLE_AFTER_NS || (closed && idle_ns > CLOSED_AFTER_NS) {
                 folded.ended.push(*key);
             }
         }
+        // The better class first: the lesser one then finds its path owned.
+        lesser.sort_by_key(|(at, guesses, _)| (at.class, *guesses));
+        for (at, _, (key, totals)) in lesser {
+            self.read_lesser(key, totals, at, moment, false, &mut folded);
+        }
+        self.release_unmapped(moment, &place, &mut folded);
+        self.paths.forget_loose(moment.now_ns);
         folded
     }
 
     /// Folds a packet that found no room in the flow map.
-    pub fn fold_unmapped(&mut self, event: &Event, moment: Moment, device: impl Fn(u32) -> u64) -> Folded {
+    pub fn fold_unmapped(&mut self, event: &Event, moment: Moment, place: impl Fn(u32) -> Place) -> Folded {
         let mut folded = Folded::default();
         let key = &event.key;
-        let orientation = self.orientation_of_event(event, device(key.ifindex));
-        let delta = single(event);
+        let at = place(key.ifindex);
         *self.folded.entry((key.ifindex, key.direction)).or_default() += 1;
-        let target = self.target(key, orientation, event.time_ns, moment, &device, &mut folded);
-        self.add(target, orientation.forward, &delta, moment, &mut folded);
+        if at.class != Class::Pod {
+            self.hold_unmapped(event);
+            return folded;
+        }
+        self.paths.best_loose(PathKey::of(key, at.class), key.ifindex, event.time_ns);
+        let local = pod_end(key, at);
+        let orientation = self.orientation_of_event(event, local);
+        let id = edge_id(key, orientation, local);
+        let target = self.target(key, id, orientation, event.time_ns, moment, &mut folded);
+        self.add(target, orientation.forward, &single(event), at, moment, &mut folded);
         folded
     }
 
-    /// Whether a flow that just began belongs to an edge of the table: then there is no hurry to tell of it.
+    /// Whether a flow that just began belongs to an edge of the table: then there is no hurry to tell of it. Nor is there
+    /// where a better hook may be about to tell.
     #[must_use]
-    pub fn knows(&self, event: &Event, device: u64) -> bool {
-        let orientation = self.orientation_of_event(event, device);
-        self.edges.contains_key(&edge_id(&event.key, orientation, device))
+    pub fn knows(&self, event: &Event, at: Place) -> bool {
+        if at.class != Class::Pod {
+            return true;
+        }
+        let local = pod_end(&event.key, at);
+        let orientation = self.orientation_of_event(event, local);
+        self.edges.contains_key(&edge_id(&event.key, orientation, local))
     }
 
-    /// Adds what a DNS message told to the edge of its flow, if the table has it; says which that is.
-    pub fn dns(&mut self, fact: &dns::Fact, moment: Moment, device: impl Fn(u32) -> u64) -> Option<EdgeId> {
+    /// Adds what a DNS message told to the edge of its flow, if the table has it; says which that is. A hook that does not
+    /// own the flow has nothing to tell: the owner saw the same message.
+    pub fn dns(&mut self, fact: &dns::Fact, moment: Moment, place: impl Fn(u32) -> Place) -> Option<EdgeId> {
+        let at = place(fact.key.ifindex);
         let id = match self.flows.get(&fact.key) {
             Some(Flow { target: Target::Edge(id), .. }) => *id,
-            Some(Flow { target: Target::Other, .. }) => return None,
-            None => {
-                let device = device(fact.key.ifindex);
-                edge_id(&fact.key, self.orientation_of_new(&fact.key, device), device)
+            None if at.class == Class::Pod => {
+                let local = pod_end(&fact.key, at);
+                edge_id(&fact.key, self.orientation_of_new(&fact.key, local), local)
             }
+            _ => return None,
         };
         let edge = self.edges.get_mut(&id)?;
         edge.dns.get_or_insert_default().add(&fact.what, moment.clock.unix_ns(fact.time_ns));
@@ -202,14 +303,19 @@ impl Table {
         key: &FlowKey,
         last: Option<&FlowTotals>,
         moment: Moment,
-        device: impl Fn(u32) -> u64,
+        place: impl Fn(u32) -> Place,
     ) -> Folded {
         let mut folded = Folded::default();
-        if let Some(totals) = last {
-            self.read(key, totals, moment, &device, &mut folded);
+        let at = place(key.ifindex);
+        let known = self.flows.get(key).map(|flow| flow.counted);
+        match (at.class, last.or(known.as_ref())) {
+            (Class::Pod, Some(totals)) => self.read(key, totals, at, moment, &mut folded),
+            (_, Some(totals)) => self.read_lesser(key, totals, at, moment, true, &mut folded),
+            (_, None) => {}
         }
         if let Some(flow) = self.flows.remove(key) {
             self.leave(flow.target);
+            self.paths.leave(PathKey::of(key, at.class), (at.class, key.ifindex));
         }
         folded
     }
@@ -256,55 +362,47 @@ impl Table {
         self.retiring.retain(|(_, edge)| edge.pending || edge.told_seq > seq);
     }
 
-    fn orientation_of_event(&self, event: &Event, device: u64) -> Orientation {
-        known_orientation(&event.key, event.flags).unwrap_or_else(|| self.orientation_of_new(&event.key, device))
+    fn orientation_of_event(&self, event: &Event, local: Local) -> Orientation {
+        known_orientation(&event.key, event.flags).unwrap_or_else(|| self.orientation_of_new(&event.key, local))
     }
 
-    fn orientation_of_new(&self, key: &FlowKey, device: u64) -> Orientation {
-        if let Some(flow) = self.flows.get(&key.reversed()) {
+    fn orientation_of_new(&self, key: &FlowKey, local: Local) -> Orientation {
+        if let Some(flow) = self.flows.get(&key.reversed())
+            && matches!(flow.target, Target::Edge(_) | Target::Other)
+        {
             return Orientation { forward: !flow.orientation.forward, ..flow.orientation };
         }
-        // A connection that slept longer than its flow's entry was kept: its edge still knows who opened.
+        // A connection that slept longer than its flow's entry was kept, or whose other way another hook sees: its edge
+        // still knows who opened.
         let known = [true, false].map(|forward| Orientation { forward, guessed: false });
-        let told = |way: &Orientation| self.edges.get(&edge_id(key, *way, device)).is_some_and(|edge| !edge.guessed);
+        let told = |way: &Orientation| self.edges.get(&edge_id(key, *way, local)).is_some_and(|edge| !edge.guessed);
         known.into_iter().find(told).unwrap_or_else(|| guessed_orientation(key))
     }
 
-    /// Gives a flow its edge; `counted` of it is in an edge already.
+    /// Gives a pod device's flow its edge; `counted` of it is in an edge already.
     fn enter(
         &mut self,
         key: &FlowKey,
         orientation: Orientation,
         counted: FlowTotals,
+        at: Place,
         moment: Moment,
-        device: &impl Fn(u32) -> u64,
         folded: &mut Folded,
     ) {
-        let target = self.target(key, orientation, moment.now_ns, moment, device, folded);
-        match target {
-            Target::Edge(id) => {
-                if let Some(edge) = self.edges.get_mut(&id) {
-                    edge.flows += 1;
-                    if edge.guessed && !orientation.guessed {
-                        edge.guessed = false;
-                        edge.pending = true;
-                        self.high_ports.leave(&id);
-                    }
-                }
-            }
-            Target::Other => self.refused += 1,
+        let local = pod_end(key, at);
+        let target = self.target(key, edge_id(key, orientation, local), orientation, moment.now_ns, moment, folded);
+        self.join(target, orientation);
+        let flow = Flow { counted, orientation, local, ..Flow::new(at, target) };
+        if self.flows.insert(*key, flow).is_none() {
+            self.paths.enter(PathKey::of(key, at.class));
         }
-        self.flows.insert(*key, Flow { counted, target, orientation });
+        if local.is_source {
+            self.pods.learn(key.source, key.ifindex, at.device);
+        }
     }
 
-    fn read(
-        &mut self,
-        key: &FlowKey,
-        totals: &FlowTotals,
-        moment: Moment,
-        device: &impl Fn(u32) -> u64,
-        folded: &mut Folded,
-    ) {
+    /// Reads a pod device's flow.
+    fn read(&mut self, key: &FlowKey, totals: &FlowTotals, at: Place, moment: Moment, folded: &mut Folded) {
         let Some(flow) = self.flows.get_mut(key) else { return };
         let delta = growth(totals, &flow.counted);
         if !grew(&delta) {
@@ -312,89 +410,20 @@ impl Table {
         }
         flow.counted = *totals;
         *self.folded.entry((key.ifindex, key.direction)).or_default() += delta.skbs + u64::from(delta.icmp_errors);
+        let changed = self.paths.best(PathKey::of(key, at.class), key.ifindex, totals.last_ns);
         // A SYN on a connection that had been guessed the other way round: what comes from now on is known.
         if let Some(known) = known_orientation(key, totals.tcp_state)
             && known.forward != flow.orientation.forward
         {
             let left = flow.target;
             self.leave(left);
-            self.enter(key, known, *totals, moment, device, folded);
+            self.enter(key, known, *totals, at, moment, folded);
         }
-        let Some(Flow { target, orientation, .. }) = self.flows.get(key).copied() else { return };
-        if let Target::Edge(id) = target
-            && let Some(edge) = self.edges.get_mut(&id)
-        {
-            edge.first_seen_unix_ns = edge.first_seen_unix_ns.min(moment.clock.unix_ns(delta.first_ns));
-        }
-        self.add(target, orientation.forward, &delta, moment, folded);
+        self.grow(key, &delta, at, changed, moment, folded);
     }
+}
 
-    /// A flow adds to its edge no more. An edge that flows add to does not retire, so it is there.
-    fn leave(&mut self, target: Target) {
-        if let Target::Edge(id) = target
-            && let Some(edge) = self.edges.get_mut(&id)
-        {
-            edge.flows = edge.flows.saturating_sub(1);
-        }
-    }
-
-    fn add(&mut self, target: Target, forward: bool, delta: &FlowTotals, moment: Moment, folded: &mut Folded) {
-        let edge = match target {
-            Target::Edge(id) => self.edges.get_mut(&id),
-            Target::Other => None,
-        };
-        match edge {
-            Some(edge) => {
-                edge.add(forward, delta, moment.now_ns, moment.clock);
-                folded.active |= !edge.own;
-            }
-            None => {
-                self.other.skbs += delta.skbs;
-                self.other.segments += delta.segments;
-                self.other.l3_bytes += delta.l3_bytes;
-                self.other.payload_bytes += delta.payload_bytes;
-                folded.active = true;
-            }
-        }
-    }
-
-    /// The edge for a flow, made if there is room.
-    fn target(
-        &mut self,
-        key: &FlowKey,
-        orientation: Orientation,
-        first_ns: u64,
-        moment: Moment,
-        device: &impl Fn(u32) -> u64,
-        folded: &mut Folded,
-    ) -> Target {
-        let mut id = edge_id(key, orientation, device(key.ifindex));
-        if self.edges.contains_key(&id) {
-            return Target::Edge(id);
-        }
-        if orientation.guessed && self.high_ports.full(&id) {
-            id.server_port = 0;
-            if self.edges.contains_key(&id) {
-                return Target::Edge(id);
-            }
-        }
-        if self.held() >= self.limits.max_edges {
-            return Target::Other;
-        }
-        if orientation.guessed {
-            self.high_ports.enter(&id);
-        }
-        let edge = Edge {
-            incarnation: moment.next_seq,
-            guessed: orientation.guessed,
-            own: is_own(self.own, key),
-            first_seen_unix_ns: moment.clock.unix_ns(first_ns),
-            active_ns: moment.now_ns,
-            pending: true,
-            ..Edge::default()
-        };
-        folded.edges_new += u32::from(!edge.own);
-        self.edges.insert(id, edge);
-        Target::Edge(id)
-    }
+/// The local end of a flow at a pod's device.
+fn pod_end(key: &FlowKey, at: Place) -> Local {
+    Local { is_source: at.class.local_is_source(key), device: at.device }
 }

@@ -2,6 +2,7 @@
 
 use agent::{
     edge::{Moment, WallClock},
+    points::{Class, Place},
     ports::MAX_HIGH_PORTS,
     summarise::{Limits, Table},
 };
@@ -12,6 +13,7 @@ const POD: [u8; 4] = [10, 1, 0, 2];
 const PEER: [u8; 4] = [10, 2, 0, 3];
 const SECOND_NS: u64 = 1_000_000_000;
 const DEVICE: u64 = 4;
+const AT: Place = Place { class: Class::Pod, device: DEVICE };
 
 fn table(max_edges: usize) -> Table {
     Table::new(Limits { max_edges, retire_after_ns: 600 * SECOND_NS })
@@ -54,7 +56,7 @@ fn unmapped(flags: u8) -> Event {
 }
 
 fn fold(table: &mut Table, readings: &[(FlowKey, FlowTotals)], moment: Moment) -> Vec<FlowKey> {
-    table.fold(readings, moment, |_| DEVICE).ended
+    table.fold(readings, moment, |_| AT).ended
 }
 
 fn only(table: &mut Table, seq: u64) -> Edge {
@@ -96,10 +98,10 @@ fn a_connection_that_slept_is_not_guessed_anew() {
     // A server on a higher port than its client's: the rule alone would turn it round.
     let out = sent(45_000, 50_051, 6);
     fold(&mut table, &[(out, totals(1, tcp_state::OPENER, 1))], at(1, 1));
-    table.finish(&out, None, at(40, 2), |_| DEVICE);
+    table.finish(&out, None, at(40, 2), |_| AT);
     let began = |key| Event { key, ..unmapped(0) };
-    assert!(table.knows(&began(out), DEVICE) && table.knows(&began(out.reversed()), DEVICE));
-    assert!(!table.knows(&began(sent(45_000, 50_052, 6)), DEVICE), "another port is another edge");
+    assert!(table.knows(&began(out), AT) && table.knows(&began(out.reversed()), AT));
+    assert!(!table.knows(&began(sent(45_000, 50_052, 6)), AT), "another port is another edge");
     let awake = FlowTotals { first_ns: 50 * SECOND_NS, ..totals(4, 0, 50) };
     fold(&mut table, &[(out.reversed(), awake)], at(50, 3));
     let edge = only(&mut table, 3);
@@ -136,7 +138,7 @@ fn closed_flows_end_after_five_seconds_idle_ones_after_thirty() {
         [(open, totals(1, tcp_state::OPENER, 1)), (closed, totals(1, tcp_state::OPENER | tcp_state::FIN, 1))];
     assert!(fold(&mut table, &readings, at(5, 1)).is_empty());
     assert_eq!(fold(&mut table, &readings, at(7, 1)), [closed]);
-    table.finish(&closed, Some(&totals(4, tcp_state::OPENER | tcp_state::FIN, 7)), at(7, 1), |_| DEVICE);
+    table.finish(&closed, Some(&totals(4, tcp_state::OPENER | tcp_state::FIN, 7)), at(7, 1), |_| AT);
     assert_eq!(only(&mut table, 1).forward.map(|way| way.skbs), Some(5), "the last packets count");
     assert_eq!(fold(&mut table, &readings[..1], at(32, 2)), [open]);
 }
@@ -147,7 +149,7 @@ fn a_silent_edge_leaves_only_after_its_final_total_was_acknowledged_and_returns_
     let key = sent(50_000, 80, 17);
     fold(&mut table, &[(key, totals(5, 0, 1))], at(1, 1));
     table.report(1, 0, false);
-    table.finish(&key, None, at(40, 2), |_| DEVICE);
+    table.finish(&key, None, at(40, 2), |_| AT);
     table.retire(601 * SECOND_NS, 2);
     let told = table.report(2, 1, false);
     assert!(told.len() == 1 && told[0].r#final);
@@ -215,11 +217,11 @@ fn icmp_echo_and_errors() {
 fn a_packet_that_found_no_room_in_the_map_counts_all_the_same() {
     let mut table = table(10);
     let event = unmapped(0);
-    table.fold_unmapped(&event, at(1, 1), |_| DEVICE);
-    table.fold_unmapped(&event, at(1, 1), |_| DEVICE);
+    table.fold_unmapped(&event, at(1, 1), |_| AT);
+    table.fold_unmapped(&event, at(1, 1), |_| AT);
     assert_eq!(only(&mut table, 1).forward.map(|way| (way.skbs, way.payload_bytes)), Some((2, 200)));
     // An ICMP error that quotes the flow is no packet of it.
-    table.fold_unmapped(&unmapped(EVENT_ICMP_ERROR), at(1, 1), |_| DEVICE);
+    table.fold_unmapped(&unmapped(EVENT_ICMP_ERROR), at(1, 1), |_| AT);
     let edge = only(&mut table, 1);
     assert_eq!((edge.icmp_errors, edge.forward.map(|way| way.skbs)), (1, Some(2)));
 }
@@ -234,11 +236,11 @@ fn our_own_reports_are_marked_and_wake_nobody() {
     fold(&mut late, &[(key, totals(1, tcp_state::OPENER, 1))], at(1, 1));
     late.set_own(own);
     assert!(only(&mut late, 1).own);
-    assert!(!late.fold(&[(key, totals(2, tcp_state::OPENER, 2))], at(2, 2), |_| DEVICE).active);
+    assert!(!late.fold(&[(key, totals(2, tcp_state::OPENER, 2))], at(2, 2), |_| AT).active);
     // Known before.
     let mut table = table(10);
     table.set_own(own);
-    let folded = table.fold(&[(sent(50_000, 7381, 6), totals(1, tcp_state::OPENER, 1))], at(1, 1), |_| DEVICE);
+    let folded = table.fold(&[(sent(50_000, 7381, 6), totals(1, tcp_state::OPENER, 1))], at(1, 1), |_| AT);
     assert!(!folded.active && folded.edges_new == 0);
     assert!(only(&mut table, 1).own);
 }

@@ -73,6 +73,7 @@ fn sample() -> Report {
             carried_bytes: n * 114 + 180,
             link_control_skbs: 3,
             malformed_skbs: 1,
+            ..DeviceCounters::default()
         })
     };
     let edge = Edge {

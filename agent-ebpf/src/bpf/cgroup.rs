@@ -40,7 +40,7 @@ fn count(ctx: &SkBuffContext, direction: Direction) {
     if ifindex == LOOPBACK_IFINDEX {
         return;
     }
-    let mut packet = tc::Packet { parsed: Parsed::default(), segments: 0, now_ns: 0 };
+    let mut packet = tc::Packet { parsed: Parsed::default(), segments: 0, local_socket: false, now_ns: 0 };
     // What this hook hands over begins at the network header.
     let outcome = parse(&Linear(&ctx.skb), LinkType::RawIp, &mut packet.parsed);
     let transport = packet.parsed.key.protocol;

@@ -2,7 +2,7 @@
 
 use super::{loss, maps::EVENTS, tc::Packet};
 use agent_ebpf::{
-    abi::{EVENT_ICMP_ERROR, Event, EventKind, Loss, tcp_state},
+    abi::{EVENT_ICMP_ERROR, EVENT_LOCAL_SOCKET, Event, EventKind, Loss, tcp_state},
     parse::tcp_flags,
 };
 
@@ -34,6 +34,7 @@ pub(super) fn tell(what: What, packet: &Packet) -> bool {
         _ => tcp_state::ACCEPTOR,
     };
     let error = if parsed.icmp_error { EVENT_ICMP_ERROR } else { 0 };
+    let socket = if packet.local_socket { EVENT_LOCAL_SOCKET } else { 0 };
     entry.write(Event {
         time_ns: packet.now_ns,
         key: parsed.key,
@@ -41,7 +42,7 @@ pub(super) fn tell(what: What, packet: &Packet) -> bool {
         payload_bytes: parsed.payload_bytes,
         segments: packet.segments as u16,
         kind: what.0 as u8,
-        flags: role | error,
+        flags: role | error | socket,
     });
     entry.submit(0);
     true

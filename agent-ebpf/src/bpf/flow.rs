@@ -3,7 +3,7 @@
 use core::arch::asm;
 
 use agent_ebpf::{
-    abi::{FlowTotals, tcp_state},
+    abi::{FLOW_LOCAL_SOCKET, FlowTotals, tcp_state},
     parse::tcp_flags,
 };
 
@@ -25,6 +25,9 @@ pub(super) unsafe fn add(totals: *mut FlowTotals, packet: &Packet) {
     // SAFETY: the caller's promise.
     unsafe {
         (*totals).last_ns = packet.now_ns;
+        if packet.local_socket && (*totals).flags & FLOW_LOCAL_SOCKET == 0 {
+            (*totals).flags = FLOW_LOCAL_SOCKET;
+        }
         if parsed.icmp_error {
             add_32(&raw mut (*totals).icmp_errors, 1);
             return;

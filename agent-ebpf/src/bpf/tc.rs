@@ -2,7 +2,7 @@
 
 use agent_ebpf::{
     abi::{Direction, FlowTotals, LinkType, Loss},
-    parse::{Parsed, Skip, parse},
+    parse::{Parsed, Skip, parse, protocol},
 };
 use aya_ebpf::{
     bindings::{BPF_NOEXIST, TC_ACT_UNSPEC},
@@ -67,6 +67,8 @@ impl Clock {
 pub(super) struct Packet {
     pub(super) parsed: Parsed,
     pub(super) segments: u32,
+    /// It leaves the node straight from a socket.
+    pub(super) local_socket: bool,
     pub(super) now_ns: u64,
 }
 
@@ -116,7 +118,14 @@ fn count(ctx: &TcContext, direction: Direction) {
             packet.parsed.key.direction = direction as u8;
             packet.segments = segments(gso_segs, gso_size, packet.parsed.payload_bytes);
             packet.now_ns = scratch.clock.now();
+            // SAFETY: as above; only whether there is a socket is asked.
+            packet.local_socket =
+                direction == Direction::Egress && unsafe { !(*ctx.skb.skb).__bindgen_anon_2.sk.is_null() };
             fragments::join(&mut packet.parsed);
+            let key = &mut packet.parsed.key;
+            if key.protocol == protocol::UDP && device.tunnel_ports.contains(&key.destination_port) {
+                key.source_port = 0;
+            }
             if !add(packet) {
                 totals.lost += 1;
             }

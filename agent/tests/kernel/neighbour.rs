@@ -48,7 +48,7 @@ fn killed_and_started_again_it_touches_nothing_of_others() {
     let mut other = Kernel::load(1_024, None).expect("the other program loads");
     let node = lab.node("n1").expect("node n1");
     std::thread::scope(|_| {
-        node.run(|| other.attach(ifindex, LinkType::Ethernet)).expect("in n1").expect("the other attaches");
+        node.run(|| other.attach(ifindex, LinkType::Ethernet, [0; 3])).expect("in n1").expect("the other attaches");
     });
     run_tc(&lab, &format!("qdisc add dev {device} clsact"));
     for way in ["ingress", "egress"] {

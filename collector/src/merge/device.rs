@@ -151,5 +151,8 @@ fn join_device(a: &DeviceCounters, b: &DeviceCounters) -> DeviceCounters {
         carried_bytes: a.carried_bytes.max(b.carried_bytes),
         link_control_skbs: a.link_control_skbs.max(b.link_control_skbs),
         malformed_skbs: a.malformed_skbs.max(b.malformed_skbs),
+        elsewhere_skbs: a.elsewhere_skbs.max(b.elsewhere_skbs),
+        transit_skbs: a.transit_skbs.max(b.transit_skbs),
+        translated_skbs: a.translated_skbs.max(b.translated_skbs),
     }
 }

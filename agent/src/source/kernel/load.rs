@@ -3,7 +3,8 @@
 use std::{fs, os::fd::AsFd as _, path::Path};
 
 use agent_ebpf::abi::{
-    CGROUP_IFINDEX, DeviceTotals, DirectionTotals, DnsHead, Event, FlowKey, FlowTotals, LinkType, Loss, maps, programs,
+    CGROUP_IFINDEX, DeviceTotals, DirectionTotals, DnsHead, Event, FlowKey, FlowTotals, LinkType, Loss, TunnelPorts,
+    maps, programs,
 };
 use aya::{
     Ebpf, EbpfLoader, include_bytes_aligned,
@@ -80,12 +81,13 @@ impl Kernel {
         &mut self.hooks
     }
 
-    /// Puts both programs at the head of a device's TCX chains, or none.
+    /// Puts both programs at the head of a device's TCX chains, or none. UDP to `tunnel_ports` is known there without its
+    /// source port.
     ///
     /// # Errors
     /// What the kernel answered; the device is then as it was.
-    pub fn attach(&mut self, ifindex: u32, link_type: LinkType) -> Result<(), KernelError> {
-        self.enter(ifindex, link_type)?;
+    pub fn attach(&mut self, ifindex: u32, link_type: LinkType, tunnel_ports: TunnelPorts) -> Result<(), KernelError> {
+        self.enter(ifindex, link_type, tunnel_ports)?;
         self.hooks.attach_tcx(ifindex).inspect_err(|_| self.devices.remove(ifindex))?;
         Ok(())
     }
@@ -94,8 +96,13 @@ impl Kernel {
     ///
     /// # Errors
     /// What the kernel answered, or that there is no place in front of others.
-    pub fn attach_clsact(&mut self, ifindex: u32, link_type: LinkType) -> Result<(), KernelError> {
-        self.enter(ifindex, link_type)?;
+    pub fn attach_clsact(
+        &mut self,
+        ifindex: u32,
+        link_type: LinkType,
+        tunnel_ports: TunnelPorts,
+    ) -> Result<(), KernelError> {
+        self.enter(ifindex, link_type, tunnel_ports)?;
         self.hooks.attach_clsact(ifindex).inspect_err(|_| self.devices.remove(ifindex))?;
         Ok(())
     }
@@ -107,14 +114,14 @@ impl Kernel {
     pub fn attach_cgroup(&mut self, path: Option<&Path>) -> Result<(), KernelError> {
         // What sockets send counts as what a pod sends.
         let pair = pair(&mut self.ebpf, [programs::CGROUP_EGRESS, programs::CGROUP_INGRESS])?;
-        self.enter(CGROUP_IFINDEX, LinkType::RawIp)?;
+        self.enter(CGROUP_IFINDEX, LinkType::RawIp, TunnelPorts::default())?;
         self.hooks.attach_cgroup(pair, path).inspect_err(|_| self.devices.remove(CGROUP_IFINDEX))?;
         Ok(())
     }
 
     /// Makes room for a device's totals, from 0.
-    fn enter(&mut self, ifindex: u32, link_type: LinkType) -> Result<(), KernelError> {
-        let fresh = DeviceTotals { link_type: link_type as u8, ..DeviceTotals::default() };
+    fn enter(&mut self, ifindex: u32, link_type: LinkType, tunnel_ports: TunnelPorts) -> Result<(), KernelError> {
+        let fresh = DeviceTotals { link_type: link_type as u8, tunnel_ports, ..DeviceTotals::default() };
         self.devices.insert(ifindex, fresh)
     }
 

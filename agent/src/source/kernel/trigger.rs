@@ -1,4 +1,4 @@
-//! A bell that rings when any device changes. What changed is asked afterwards, so a missed message loses nothing.
+//! A bell that rings when any device or address changes. What changed is asked afterwards, so a missed message loses nothing.
 
 use std::os::fd::{AsRawFd as _, OwnedFd};
 
@@ -10,8 +10,9 @@ use tokio::io::unix::AsyncFd;
 
 use super::KernelError;
 
-/// `RTMGRP_LINK`, include/uapi/linux/rtnetlink.h.
-const LINK_GROUP: u32 = 1;
+/// `RTMGRP_LINK`, `RTMGRP_IPV4_IFADDR` and `RTMGRP_IPV6_IFADDR`, include/uapi/linux/rtnetlink.h: an address may make a
+/// device an uplink. Not the routes' groups: a node may have a whole fabric's.
+const GROUPS: u32 = 1 | 0x10 | 0x100;
 
 /// A netlink socket that hears of device changes.
 pub struct Trigger {
@@ -27,7 +28,7 @@ impl Trigger {
         let failed = |source: Errno| KernelError::Netlink { what: "device changes", source: Box::new(source) };
         let flags = SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC;
         let fd = socket(AddressFamily::Netlink, SockType::Raw, flags, SockProtocol::NetlinkRoute).map_err(failed)?;
-        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, LINK_GROUP)).map_err(failed)?;
+        bind(fd.as_raw_fd(), &NetlinkAddr::new(0, GROUPS)).map_err(failed)?;
         // SAFETY: the descriptor is owned here and stays the same for as long as it lives.
         let socket = unsafe { AsyncFd::register(fd) }
             .map_err(|source| KernelError::Netlink { what: "device changes", source: Box::new(source) })?;
