@@ -66,7 +66,9 @@ fn compare(graph: &Value, expected: &BTreeMap<Named, Totals>) -> Vec<String> {
     let mut wrong = Vec::new();
     let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
     let mut seen: BTreeMap<(String, String, u64, String), &Value> = BTreeMap::new();
-    for edge in graph["edges"].as_array().into_iter().flatten() {
+    let edges = graph["edges"].as_array().into_iter().flatten();
+    // What nodes send each other to carry the rest is a layer of its own, and in no ledger.
+    for edge in edges.filter(|edge| edge["tunnel"].is_null()) {
         let key =
             (text(&edge["client"]), text(&edge["server"]), edge["port"].as_u64().unwrap_or(0), text(&edge["protocol"]));
         if seen.insert(key.clone(), edge).is_some() {
