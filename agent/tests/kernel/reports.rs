@@ -75,10 +75,10 @@ impl Receiver {
         self.with(|heard| heard.latest.get(node).cloned())
     }
 
-    /// Packets of all edges, on both sides and both ways.
+    /// Packets of all edges, on both sides and both ways, but for what carries them between nodes.
     pub(crate) fn skbs(&self) -> u64 {
         let both = |row: &Edge| row.forward.unwrap_or_default().skbs + row.reverse.unwrap_or_default().skbs;
-        self.with(|heard| heard.rows.values().map(both).sum())
+        self.with(|heard| heard.rows.values().filter(|row| row.tunnel.is_empty()).map(both).sum())
     }
 
     /// Every row that is held, with its node.

@@ -21,9 +21,11 @@ const SETTLE: Duration = Duration::from_secs(15);
 /// How long a fresh loss may take to show.
 const SHOWN_WITHIN: Duration = Duration::from_secs(10);
 
+/// All edges but what carries them between nodes.
 fn edges(collector: &Collector) -> Vec<Value> {
     let graph = collector.graph("pod").expect("the graph");
-    graph["edges"].as_array().cloned().unwrap_or_default()
+    let edges = graph["edges"].as_array().cloned().unwrap_or_default();
+    edges.into_iter().filter(|edge| edge["tunnel"].is_null()).collect()
 }
 
 fn between<'a>(edges: &'a [Value], client: &Pod, server: &Pod) -> Option<&'a Value> {
