@@ -471,7 +471,7 @@ impl Cgroup {
         WireDevice {
             name: "cgroup".to_owned(),
             tier: Tier::CgroupSkb.into(),
-            point: Point::Cgroup.into(),
+            point: Class::Cgroup.point().into(),
             blind_spot: self.blind_spot.clone(),
             ingress: Some(counters(0)),
             egress: Some(counters(1)),

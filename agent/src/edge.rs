@@ -2,12 +2,10 @@
 
 use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
-use crate::dns;
 use agent_ebpf::{
     abi::{EVENT_ICMP_ERROR, Event, FlowKey, FlowTotals, tcp_state},
     parse::protocol,
 };
-
 use wire::v1::{Counters, Edge as WireEdge, Side};
 
 use crate::{
