@@ -7,8 +7,8 @@ use std::{
 
 use agent::clock;
 use lab::{
-    AgentOptions, FullChain, IcmpSend, Lab, LabSpec, Offloads, Owner, PodSpec, Protocol, Reply, UdpSend,
-    testing::lab_or_skip, wait_for,
+    AgentOptions, FullChain, IcmpSend, Lab, LabSpec, Offloads, Owner, PodSpec, Protocol, UdpSend, testing::lab_or_skip,
+    wait_for,
 };
 use nix::sys::signal::Signal;
 use wire::v1::{LossCause, Side, Tier};
@@ -140,10 +140,14 @@ fn a_full_map_and_a_full_ring_lose_nothing_uncounted() {
     let receiver = Receiver::listen(&lab.reports_socket());
     let arguments = ["--max-flows", "64"].map(str::to_owned).to_vec();
     let agent = lab.start_agent("n1", &AgentOptions { arguments, ..AgentOptions::default() }).expect("an agent");
-    let (client, server) = (lab.pod("p1-0").expect("a client"), lab.pod("p2-0").expect("a server"));
-    server.serve_udp(7000, Reply::Sink).expect("udp");
-    let to = (server.v4(), 7000).into();
-    let edge = lab::Edge { client: client.v4(), server: server.v4(), port: 7000, protocol: Protocol::Udp };
+    let client = lab.pod("p1-0").expect("a client");
+    // To the node itself, which drops it in silence: past one hook, so that every packet is lost once at the most.
+    let node: std::net::IpAddr = [172, 30, 1, 2].into();
+    let table = "add table ip full; add chain ip full in { type filter hook prerouting priority 0; }; \
+                 add rule ip full in udp dport 7000 drop";
+    assert!(in_node(&lab, &["nft"], &[table]).status.success());
+    let to = (node, 7000).into();
+    let edge = lab::Edge { client: client.v4(), server: node, port: 7000, protocol: Protocol::Udp };
     let flows = |number| {
         client.udp(UdpSend { per_port: 1, ..UdpSend::new(to, number, 50, 5_000.0) }).expect("flows");
         lab.ledger().expect("a ledger").get(&edge).expect("in the ledger").forward
