@@ -135,16 +135,17 @@ pub mod tcp_state {
 pub struct FlowTotals {
     /// Socket buffers.
     pub skbs: u64,
-    /// Wire segments (`gso_segs`).
+    /// Wire segments (`gso_segs`). In the map only those beyond one for each buffer, so that most packets add nothing;
+    /// whoever reads the map makes it whole.
     pub segments: u64,
     /// Bytes from the network header on.
     pub l3_bytes: u64,
     /// Bytes behind the transport header, by the IP header's own length (padding does not count).
     pub payload_bytes: u64,
+    /// `CLOCK_MONOTONIC` of the last packet; beside the counters, so that a packet touches as few cache lines as can be.
+    pub last_ns: u64,
     /// `CLOCK_MONOTONIC` when the entry was made; tells two lives of one key apart.
     pub first_ns: u64,
-    /// `CLOCK_MONOTONIC` of the last packet.
-    pub last_ns: u64,
     /// TCP: connection attempts (SYN without ACK, distinct initial sequence numbers).
     pub opened: u32,
     /// TCP: completed handshakes.

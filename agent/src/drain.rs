@@ -293,6 +293,9 @@ impl Node {
         let readings = &mut self.readings;
         readings.clear();
         self.kernel.flows(|key, totals| readings.push((*key, *totals)))?;
+        let took = Duration::from_nanos(clock::monotonic_ns().saturating_sub(moment.now_ns));
+        self.ledger.drain_seconds.inc_by(took.as_secs_f64());
+        self.ledger.flow_readings.inc_by(self.readings.len() as u64);
         let devices = &self.devices;
         let device = |ifindex| devices.place(ifindex);
         let mut folded = self.table.fold(&self.readings, moment, device);

@@ -34,6 +34,10 @@ pub struct Ledger {
     pub lost: Family<Kind, Gauge>,
     /// Readings of the flow map.
     pub drains: Counter,
+    /// Flows read, over all readings.
+    pub flow_readings: Counter,
+    /// Seconds spent in reading the flow map.
+    pub drain_seconds: Counter<f64, AtomicU64>,
     /// Edges in the table.
     pub edges: Gauge,
     /// Flows in the kernel's map at the last reading.
@@ -62,6 +66,8 @@ impl Ledger {
         registry.register("events", "Ring events read, by kind", self.events.clone());
         registry.register("lost", "Telemetry lost since the start, by kind", self.lost.clone());
         registry.register("drains", "Readings of the flow map", self.drains.clone());
+        registry.register("flow_readings", "Flows read, over all readings", self.flow_readings.clone());
+        registry.register_with_unit("drain", "Reading the flow map", Unit::Seconds, self.drain_seconds.clone());
         registry.register("edges", "Edges in the table", self.edges.clone());
         registry.register("flows", "Flows in the kernel's map", self.flows.clone());
         registry.register("devices", "Devices watched", self.devices.clone());

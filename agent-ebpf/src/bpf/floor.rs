@@ -1,6 +1,9 @@
 //! The floor program of the benches: the least that counts flows. Not part of what runs on a node.
 
+use agent_ebpf::{abi::mapped, parse::Packet as _};
 use aya_ebpf::{macros::map, maps::PerCpuHashMap, programs::TcContext};
+
+use crate::bpf::skb::Linear;
 
 /// Addresses and ports, IPv4 mapped.
 #[derive(Clone, Copy)]
@@ -42,36 +45,23 @@ pub(crate) fn count(ctx: &TcContext) {
 
 #[inline(always)]
 fn key(ctx: &TcContext) -> Option<Key> {
+    let packet = Linear(&ctx.skb);
     let mut key = Key { source: [0; 16], destination: [0; 16], ports: [0; 4], protocol: 0 };
-    match u16::from_be(*at::<u16>(ctx, 12)?) {
-        0x0800 => {
-            let header = at::<[u8; 24]>(ctx, 14)?;
-            key.source[10..12].fill(0xff);
-            key.destination[10..12].fill(0xff);
-            key.source[12..].copy_from_slice(&header[12..16]);
-            key.destination[12..].copy_from_slice(&header[16..20]);
+    match packet.load(12)? {
+        [0x08, 0x00] => {
+            let header: [u8; 20] = packet.load(14)?;
+            key.source = mapped([header[12], header[13], header[14], header[15]]);
+            key.destination = mapped([header[16], header[17], header[18], header[19]]);
             key.protocol = u32::from(header[9]);
-            key.ports.copy_from_slice(&header[20..24]);
+            key.ports = packet.load(34)?;
         }
-        0x86dd => {
-            let header = at::<[u8; 44]>(ctx, 14)?;
-            key.source.copy_from_slice(&header[8..24]);
-            key.destination.copy_from_slice(&header[24..40]);
-            key.protocol = u32::from(header[6]);
-            key.ports.copy_from_slice(&header[40..44]);
+        [0x86, 0xdd] => {
+            key.protocol = u32::from(packet.load::<2>(20)?[0]);
+            key.source = packet.load(22)?;
+            key.destination = packet.load(38)?;
+            key.ports = packet.load(54)?;
         }
         _ => return None,
     }
     Some(key)
-}
-
-#[inline(always)]
-fn at<T>(ctx: &TcContext, offset: usize) -> Option<&T> {
-    let start = ctx.data() + offset;
-    if start + size_of::<T>() > ctx.data_end() {
-        return None;
-    }
-    // SAFETY: the bytes lie between data and data_end, checked on the line above; the callers want no alignment beyond
-    // what network headers have.
-    Some(unsafe { &*(start as *const T) })
 }

@@ -37,7 +37,9 @@ pub(super) unsafe fn add(totals: *mut FlowTotals, packet: &Packet) {
             add_64(&raw mut (*totals).payload_bytes, u64::from(parsed.payload_bytes));
         }
         add_64(&raw mut (*totals).skbs, 1);
-        add_64(&raw mut (*totals).segments, u64::from(packet.segments));
+        if packet.segments > 1 {
+            add_64(&raw mut (*totals).segments, u64::from(packet.segments - 1));
+        }
         add_64(&raw mut (*totals).l3_bytes, u64::from(parsed.l3_bytes));
         add_64(&raw mut (*totals).payload_bytes, u64::from(parsed.payload_bytes));
         if parsed.tcp_flags != 0 {

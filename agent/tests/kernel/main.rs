@@ -4,6 +4,7 @@ mod dns;
 mod exact;
 mod life;
 mod neighbour;
+mod privilege;
 mod removed;
 mod reports;
 mod tiers;

@@ -14,6 +14,7 @@
 //! # Ok::<(), lab::LabError>(())
 //! ```
 
+pub mod bare;
 mod cgroup;
 mod control;
 mod error;

@@ -12,7 +12,7 @@ use anyhow::{Context as _, bail};
 
 pub(crate) use self::count::Counts;
 use crate::setup::{self, Purpose};
-use crate::{e2e, sys, tidy};
+use crate::{e2e, sys, tidy, vm};
 
 /// Options of `cargo xtask test`.
 #[derive(clap::Args)]
@@ -39,13 +39,15 @@ enum Tier {
     Ui,
     /// Real packets through the kernel side, in the lab
     Kernel,
+    /// The kernel tests on two other kernels, in virtual machines
+    Vm,
     /// The page in a real browser, on the lab
     E2e,
 }
 
 /// All tiers, in the order in which they run.
-const TIERS: [Tier; 8] =
-    [Tier::Fmt, Tier::Clippy, Tier::Tidy, Tier::Deny, Tier::Rust, Tier::Ui, Tier::Kernel, Tier::E2e];
+const TIERS: [Tier; 9] =
+    [Tier::Fmt, Tier::Clippy, Tier::Tidy, Tier::Deny, Tier::Rust, Tier::Ui, Tier::Kernel, Tier::Vm, Tier::E2e];
 
 /// How a tier ended.
 enum End {
@@ -80,7 +82,7 @@ struct Row {
 /// Sets up and runs the tiers; an error when one of them failed.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     // Looking at sources needs no programs.
-    if args.tier.is_none_or(|only| matches!(only, Tier::Rust | Tier::Kernel | Tier::E2e)) {
+    if args.tier.is_none_or(|only| matches!(only, Tier::Rust | Tier::Kernel | Tier::Vm | Tier::E2e)) {
         setup::prepare(Purpose::Test)?;
     } else {
         setup::run(Purpose::Test, &setup::Args::default())?;
@@ -109,6 +111,7 @@ fn name(tier: Tier) -> &'static str {
         Tier::Rust => "rust",
         Tier::Ui => "ui",
         Tier::Kernel => "kernel",
+        Tier::Vm => "vm",
         Tier::E2e => "e2e",
     }
 }
@@ -136,6 +139,7 @@ fn run_tier(tier: Tier) -> (Counts, End) {
         Tier::Rust => rust::unit(),
         Tier::Ui => page(),
         Tier::Kernel => rust::kernel(),
+        Tier::Vm => vm::run(&vm::Args::default()).map(|passed| Counts::of("vm", passed)),
         Tier::E2e if !sys::is_root() => {
             sys::self_as_root(["test", "--tier", "e2e"]).and_then(|mut command| watch("e2e", &mut command))
         }

@@ -32,8 +32,9 @@ const TEST_SECONDS: u64 = 100;
 /// Tests that hold a time or a rate against the clock: without KVM they would tell of the emulator only.
 const WITHOUT: &[&str] = &["sabotaged_objects", "an_idle_node_settles"];
 /// Programs that tests call, as `cargo xtask setup` installs them.
-const TOOLS: &[&str] =
-    &["ip", "tc", "bridge", "nft", "ethtool", "setpriv", "unshare", "nsenter", "kill", "sleep", "sh"];
+const TOOLS: &[&str] = &[
+    "ip", "tc", "bridge", "nft", "ethtool", "setpriv", "mount", "umount", "unshare", "nsenter", "kill", "sleep", "sh",
+];
 /// Files that those programs read.
 const FILES: &[&str] = &["/etc/protocols", "/etc/services", "/etc/nsswitch.conf", "/etc/passwd", "/etc/group"];
 /// The test binaries: what the agent does, and which hooks there are.

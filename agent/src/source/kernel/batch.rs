@@ -85,7 +85,8 @@ impl Batch {
                 Err(error) => return Err(error),
             };
             let count = (attr.count as usize).min(self.keys.len());
-            for (key, value) in self.keys[..count].iter().zip(&self.values[..count]) {
+            for (key, value) in self.keys[..count].iter().zip(&mut self.values[..count]) {
+                whole(value);
                 entry(key, value);
             }
             if end {
@@ -103,6 +104,11 @@ impl Batch {
     }
 }
 
+/// The map has segments beyond one for each buffer only.
+fn whole(totals: &mut FlowTotals) {
+    totals.segments += totals.skbs;
+}
+
 /// Removes an entry and gives its last value; `None` if it was not there.
 ///
 /// # Errors
@@ -118,6 +124,9 @@ pub fn take(map: BorrowedFd<'_>, key: &FlowKey) -> io::Result<Option<FlowTotals>
     // SAFETY: key and value live until the call returns and have the map's sizes.
     match unsafe { bpf(BPF_MAP_LOOKUP_AND_DELETE_ELEM, &mut attr) } {
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
-        outcome => outcome.map(|_| Some(totals)),
+        outcome => outcome.map(|_| {
+            whole(&mut totals);
+            Some(totals)
+        }),
     }
 }

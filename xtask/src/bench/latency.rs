@@ -1,4 +1,4 @@
-//! `cargo xtask bench`: speeds that are promised, measured from outside through the lab.
+//! `cargo xtask bench latency`: from the first packet of a new edge to the first bytes on the stream that name it.
 
 use std::collections::VecDeque;
 use std::net::{SocketAddr, UdpSocket};
@@ -14,7 +14,7 @@ const MOST_MEDIAN: Duration = Duration::from_millis(150);
 /// First of the ports that are used, one an edge: below the ephemeral ones, so that each stays an edge of its own.
 const FIRST_PORT: u16 = 10_000;
 /// Ports up to where ephemeral ones begin.
-const MOST_EDGES: u16 = 20_000;
+pub(super) const MOST_EDGES: u16 = 20_000;
 /// An edge that takes longer counts as missed.
 const MISSED_AFTER: Duration = Duration::from_secs(10);
 /// The stream's heartbeats come more often than this.
@@ -29,30 +29,8 @@ const BACKGROUND_PORT: u16 = 9_000;
 /// Connections a second on each of these edges.
 const BACKGROUND_PER_SECOND: f64 = 4.0;
 
-/// Options of `cargo xtask bench`.
-#[derive(clap::Args)]
-pub(crate) struct Args {
-    #[command(subcommand)]
-    bench: Bench,
-}
-
-#[derive(clap::Subcommand)]
-enum Bench {
-    /// From the first packet of a new edge to the first bytes on the stream that name it
-    Latency {
-        /// New edges to make
-        #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u16).range(1..=i64::from(MOST_EDGES)))]
-        edges: u16,
-    },
-}
-
-pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    match args.bench {
-        Bench::Latency { edges } => latency(edges),
-    }
-}
-
-fn latency(edges: u16) -> anyhow::Result<()> {
+/// Measures so many new edges.
+pub(super) fn run(edges: u16) -> anyhow::Result<()> {
     let lab = Lab::up(LabSpec::plain(2, Offloads::On))?;
     let collector = lab.start_collector(&CollectorOptions::default())?;
     let agents = lab.start_agents(&AgentOptions::default())?;
@@ -153,8 +131,7 @@ fn pause(number: u16) -> Duration {
 }
 
 fn verdict(sorted: &[Duration], missed: u32) -> anyhow::Result<()> {
-    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
-    println!("kernel {}  load {}  dev profile", read("/proc/sys/kernel/osrelease"), read("/proc/loadavg"));
+    println!("{}  dev profile", super::machine());
     if sorted.is_empty() {
         bail!("none of {missed} edges came");
     }

@@ -1,0 +1,39 @@
+//! `cargo xtask bench`: speeds that are promised, measured from outside through the lab.
+
+mod kernel;
+mod latency;
+mod process;
+mod sender;
+
+/// Options of `cargo xtask bench`.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    #[command(subcommand)]
+    bench: Bench,
+}
+
+#[derive(clap::Subcommand)]
+enum Bench {
+    /// From the first packet of a new edge to the first bytes on the stream that name it
+    Latency {
+        /// New edges to make
+        #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u16).range(1..=i64::from(latency::MOST_EDGES)))]
+        edges: u16,
+    },
+    /// What the kernel side costs a packet, and the agent a flow
+    Kernel(kernel::Args),
+}
+
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    match &args.bench {
+        Bench::Latency { edges } => latency::run(*edges),
+        Bench::Kernel(args) => kernel::run(args),
+    }
+}
+
+/// What every result is told with: the kernel and how busy the machine is.
+fn machine() -> String {
+    let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
+    let cpus = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
+    format!("kernel {}  {cpus} cores  load {}", read("/proc/sys/kernel/osrelease"), read("/proc/loadavg"))
+}
