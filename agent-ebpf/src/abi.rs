@@ -350,14 +350,26 @@ pub enum Loss {
     HeaderDepth = 4,
     /// A DNS message found its ring full.
     DnsRingFull = 5,
+    /// A socket's fact found its map full.
+    SocketsFull = 6,
+    /// A dropped packet found the map of drops full.
+    DropsFull = 7,
 }
 
 impl Loss {
     /// How many causes there are.
-    pub const COUNT: u32 = 6;
+    pub const COUNT: u32 = 8;
     /// All causes, in the order of their index.
-    pub const ALL: [Self; Self::COUNT as usize] =
-        [Self::RingFull, Self::MapFull, Self::Fragment, Self::UnknownDevice, Self::HeaderDepth, Self::DnsRingFull];
+    pub const ALL: [Self; Self::COUNT as usize] = [
+        Self::RingFull,
+        Self::MapFull,
+        Self::Fragment,
+        Self::UnknownDevice,
+        Self::HeaderDepth,
+        Self::DnsRingFull,
+        Self::SocketsFull,
+        Self::DropsFull,
+    ];
 }
 
 /// An IPv4 address in the mapped form that keys use.

@@ -5,4 +5,5 @@
 #![forbid(unsafe_code)]
 
 pub mod abi;
+pub mod facts;
 pub mod parse;

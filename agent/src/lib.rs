@@ -3,6 +3,8 @@
 //! `run` is the only place that spawns tasks and makes channels; everything below it is called.
 
 pub mod admin;
+pub mod btf;
+pub mod cgroup;
 pub mod cleanup;
 pub mod clock;
 pub mod config;

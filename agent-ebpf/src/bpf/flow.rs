@@ -104,7 +104,7 @@ pub(super) unsafe fn add_64(counter: *mut u64, by: u64) {
 }
 
 #[inline(always)]
-unsafe fn add_32(counter: *mut u32, by: u32) {
+pub(super) unsafe fn add_32(counter: *mut u32, by: u32) {
     // SAFETY: as for `add_64`.
     unsafe { asm!("lock *(u32 *)({counter} + 0) += {by}", counter = in(reg) counter, by = in(reg) u64::from(by)) }
 }

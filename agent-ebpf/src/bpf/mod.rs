@@ -3,6 +3,7 @@
 mod cgroup;
 mod dns;
 mod events;
+mod facts;
 mod flow;
 mod fragments;
 mod loss;
