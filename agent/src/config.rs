@@ -6,7 +6,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use tracing_subscriber::{EnvFilter, filter::ParseError};
 
-use crate::dns::NameMode;
+use crate::{dns::NameMode, facts::Form, scope::Scope};
 
 /// Watches what the pods of this node say to each other and tells the collector.
 #[derive(Debug, Clone, Parser)]
@@ -62,6 +62,11 @@ pub struct Args {
     #[arg(long, env = "ORRERY_DNS_NAMES", value_enum, default_value_t)]
     pub dns_names: NameMode,
 
+    /// Network namespaces whose sockets and drops are this agent's, by glob over files such as /run/netns/NAME; without it
+    /// all of the machine's. May be repeated.
+    #[arg(long, env = "ORRERY_SCOPE_NETNS", value_name = "GLOB")]
+    pub scope_netns: Vec<String>,
+
     /// What is logged: error, warn, info, debug or trace, or a filter such as `info,agent=debug`.
     #[arg(long, env = "ORRERY_LOG_LEVEL", value_name = "FILTER", default_value = "info")]
     pub log_level: String,
@@ -69,6 +74,10 @@ pub struct Args {
     /// Shifts this agent's wall clock, to try what a wrong one does: `500ms` or `-500ms`.
     #[arg(long, hide = true, allow_hyphen_values = true, value_name = "DURATION", default_value = "0s")]
     pub clock_skew: String,
+
+    /// Learns about sockets and drops by hooks of one form only.
+    #[arg(long, hide = true, value_name = "FORM")]
+    pub hook_form: Option<Form>,
 
     /// Loads the eBPF programs from a file instead of those built in.
     #[arg(long, hide = true, value_name = "FILE")]
@@ -163,6 +172,10 @@ pub struct Config {
     pub retire_after: Duration,
     /// How much of a DNS name leaves the node.
     pub dns_names: NameMode,
+    /// Namespaces that are this agent's; `None` for all.
+    pub scope_netns: Option<Scope>,
+    /// The one form of hook that may be used for facts.
+    pub hook_form: Option<Form>,
     /// Log filter.
     pub log_level: EnvFilter,
     /// Nanoseconds added to the wall clock.
@@ -191,6 +204,12 @@ pub enum ConfigError {
         /// Why.
         #[source]
         source: globset::Error,
+    },
+    /// Globs of namespaces that cannot be looked for.
+    #[error("--scope-netns not understood: {given}; hint: /run/netns/NAME with wildcards in NAME only")]
+    ScopeNetns {
+        /// What was typed.
+        given: String,
     },
     /// A log filter that is none.
     #[error("--log-level is no filter: {given}; hint: error, warn, info, debug or trace")]
@@ -240,7 +259,11 @@ impl TryFrom<Args> for Config {
                 hint: "64 to 4194304",
             });
         }
+        let scope = Scope::new(&args.scope_netns);
+        let scope = scope.ok_or_else(|| ConfigError::ScopeNetns { given: args.scope_netns.join(" ") })?;
         Ok(Self {
+            scope_netns: (!args.scope_netns.is_empty()).then_some(scope),
+            hook_form: args.hook_form,
             node: node.ok_or(ConfigError::Node)?,
             collector: collector(&args.collector)?,
             admin_socket: args.admin_socket,
@@ -332,6 +355,8 @@ mod tests {
         assert!(parse(&[]).is_err_and(|error| error.contains("--node NAME")));
         assert!(parse(&["--node", "n", "--max-edges", "0"]).is_err());
         assert!(parse(&["--node", "n", "--devices", "a["]).is_err());
+        assert!(parse(&["--node", "n", "--scope-netns", "x"]).is_err_and(|error| error.contains("hint: ")));
+        assert!(parse(&["--node", "n"]).is_ok_and(|config| config.scope_netns.is_none()));
         assert!(parse(&["--node", "n", "--retire-after", "1s"]).is_err());
         assert!(parse(&["--node", "n", "--log-level", "lo=ud=er"]).is_err_and(|error| error.contains("hint: ")));
         let config = parse(&["--node", "n", "--clock-skew", "-500ms", "--devices", "lxc*,eth7"]).expect("valid");

@@ -11,13 +11,17 @@ use crate::{
     config::{Config, TierChoice},
     devices::{Devices, Link, classify, tunnel_ports},
     dns,
+    drops::Drops,
     edge::{Moment, WallClock},
     home::Home,
+    known::Known,
     ledger::{Kind, Ledger},
+    owners::Owners,
     pace::Pace,
     points::Class,
+    scope,
     session::Session,
-    source::kernel::{KernelError, attach, links::Links, load::Kernel},
+    source::kernel::{KernelError, attach, facts::Types, links::Links, load::Kernel},
     summarise::{Folded, Limits, Table},
     tiers::{self, Offer, Removals, Watched},
 };
@@ -50,6 +54,7 @@ pub struct Node {
     pub(crate) looks: u64,
     pub(crate) devices: Devices,
     pub(crate) table: Table,
+    pub(crate) known: Known,
     pub(crate) session: Session,
     pub(crate) ledger: Ledger,
     readings: Vec<(FlowKey, FlowTotals)>,
@@ -79,7 +84,10 @@ impl Node {
         if let Some(missing) = config.named_devices.iter().find(|name| !present.contains(*name)) {
             anyhow::bail!("find device: {missing}; hint: `ip link` lists the devices of this network namespace");
         }
-        let mut kernel = Kernel::load(config.max_flows, config.ebpf_object.as_deref())?;
+        let types = Types::read(scope::own_netns(), config.scope_netns.is_some());
+        let mut kernel = Kernel::load(config.max_flows, config.ebpf_object.as_deref(), &types, config.hook_form)?;
+        let owners = Owners::new(config.scope_cgroup.as_deref());
+        let known = Known::new(config.scope_netns.clone(), owners, Drops::new(types.reasons), kernel.facts())?;
         let now_ns = clock::monotonic_ns();
         // The start's time: a later run of the agent has a greater epoch.
         let epoch = clock::wall(0).unix_ns(now_ns);
@@ -109,6 +117,7 @@ impl Node {
             looks: 0,
             devices: Devices::default(),
             table: Table::new(limits),
+            known,
             session: Session::default(),
             ledger,
             readings: Vec::new(),
@@ -134,6 +143,7 @@ impl Node {
     /// # Errors
     /// When rtnetlink refuses.
     pub async fn reconcile(&mut self) -> Result<(), KernelError> {
+        self.known.refresh_scope(self.kernel.facts())?;
         let facts = self.links.node_facts().await?;
         let links = self.links.dump().await?;
         let now_ns = clock::monotonic_ns();
@@ -309,6 +319,8 @@ impl Node {
             self.devices.set_rest(ifindex, self.table.rest(ifindex));
         }
         self.resolve(moment);
+        // After the flows: a socket's edge is most often one of theirs.
+        folded.active |= self.known.fold(self.kernel.facts(), moment, &mut self.table)?;
         self.sampled_ns = moment.now_ns;
         self.note(&folded, moment.now_ns);
         self.table.retire(moment.now_ns, moment.next_seq);
@@ -341,6 +353,7 @@ impl Node {
     /// Reads flows and devices' counters so that the two can be held against each other: a device that did not move
     /// from before to after was read at a quiet moment.
     async fn account(&mut self) -> Result<(), KernelError> {
+        self.known.refresh_scope(self.kernel.facts())?;
         let watched: Vec<_> = self.devices.watched().collect();
         let before: Vec<_> = watched.iter().map(|ifindex| self.kernel.device(*ifindex)).collect();
         // What was counted before is in the ring or in a flow's entry by the end of this.

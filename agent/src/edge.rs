@@ -6,10 +6,11 @@ use agent_ebpf::{
     abi::{EVENT_ICMP_ERROR, Event, FlowKey, FlowTotals, tcp_state},
     parse::protocol,
 };
-use wire::v1::{Counters, Edge as WireEdge, Side};
+use wire::v1::{Counters, Edge as WireEdge, Point, Side};
 
 use crate::{
     dns,
+    facts::EdgeFacts,
     home::TunnelKind,
     points::{Class, Local},
 };
@@ -170,6 +171,10 @@ pub struct Edge {
     pub told_seq: u64,
     /// Its DNS messages, if it carries any.
     pub dns: Option<Box<dns::Totals>>,
+    /// No hook saw its packets; the sockets told of it.
+    pub socket: bool,
+    /// What is known of it beside packets.
+    pub facts: EdgeFacts,
 }
 
 impl Edge {
@@ -224,9 +229,12 @@ impl Edge {
             forward_last_unix_ns: self.forward_last_unix_ns,
             reverse_last_unix_ns: self.reverse_last_unix_ns,
             tunnel: id.tunnel.map(|kind| kind.label().to_owned()).unwrap_or_default(),
-            point: self.class.point().into(),
+            point: if self.socket { Point::Socket } else { self.class.point() }.into(),
             path_changed: self.path_changed,
             dns: self.dns.as_ref().map(|dns| dns.report()),
+            sockets: self.facts.sockets.clone(),
+            owners: self.facts.owners.clone(),
+            drops: self.facts.drops.clone(),
             ..WireEdge::default()
         }
     }

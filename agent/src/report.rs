@@ -52,6 +52,8 @@ impl Node {
             other: Some(self.table.other()),
             refused_hooks: self.refused_hooks.clone(),
             names: self.names.report(seq),
+            hooks: self.known.hooks().to_vec(),
+            drops: self.known.unattributed().to_vec(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             ..Report::default()
         };
@@ -78,6 +80,8 @@ impl Node {
                 Loss::UnknownDevice => LossCause::UnknownDevice,
                 Loss::HeaderDepth => LossCause::HeaderDepth,
                 Loss::DnsRingFull => LossCause::DnsRingFull,
+                Loss::SocketsFull => LossCause::SocketsFull,
+                Loss::DropsFull => LossCause::DropsFull,
             };
             let held = if loss == Loss::MapFull { self.table.unheld() } else { 0 };
             (cause, self.losses[loss as usize] + held)

@@ -1,6 +1,7 @@
 //! Flows fold into edges: a bounded table of cumulative totals. Pure; `now` is an argument. The table is also the agent's
 //! only buffer: a collector that is away costs no more memory than the table has.
 
+mod facts;
 mod grow;
 mod lesser;
 
@@ -22,6 +23,7 @@ use crate::{
     points::{Class, Local, PathKey, Paths, Place, Rest},
     ports::HighPorts,
 };
+pub use facts::SocketEnd;
 pub use lesser::MAX_UNMAPPED;
 use lesser::Waits;
 

@@ -2,8 +2,7 @@
 
 use std::{io, os::fd::BorrowedFd};
 
-use agent_ebpf::abi::{FlowKey, FlowTotals};
-use zerocopy::{FromZeros as _, IntoBytes as _};
+use zerocopy::{FromBytes, Immutable, IntoBytes};
 
 use super::sys::{bpf, raw};
 
@@ -39,24 +38,27 @@ struct ElementAttr {
     flags: u64,
 }
 
-/// Reused buffers for reading the flow map.
-pub struct Batch {
-    keys: Vec<FlowKey>,
-    values: Vec<FlowTotals>,
+/// Reused buffers for reading a map.
+pub struct Batch<K, V> {
+    keys: Vec<K>,
+    values: Vec<V>,
 }
 
-impl Default for Batch {
+impl<K, V> Default for Batch<K, V> {
     fn default() -> Self {
-        Self { keys: vec![FlowKey::new_zeroed(); CHUNK], values: vec![FlowTotals::new_zeroed(); CHUNK] }
+        Self { keys: Vec::new(), values: Vec::new() }
     }
 }
 
-impl Batch {
+impl<K: FromBytes + IntoBytes + Clone, V: FromBytes + IntoBytes + Clone> Batch<K, V> {
     /// Reads every entry of `map` and hands each to `entry`.
     ///
     /// # Errors
     /// What the kernel answered, when it refused.
-    pub fn read(&mut self, map: BorrowedFd<'_>, mut entry: impl FnMut(&FlowKey, &FlowTotals)) -> io::Result<()> {
+    pub fn read(&mut self, map: BorrowedFd<'_>, mut entry: impl FnMut(&K, &V)) -> io::Result<()> {
+        if self.keys.is_empty() {
+            self.resize(CHUNK);
+        }
         // For a hash, the kernel keeps the next bucket's number in these four bytes.
         let mut position = 0_u32;
         let mut first = true;
@@ -79,7 +81,7 @@ impl Batch {
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
                 // A bucket holds more than the buffers: grow and ask again.
                 Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
-                    self.grow();
+                    self.resize(self.keys.len() * 2);
                     continue;
                 }
                 Err(error) => return Err(error),
@@ -97,10 +99,9 @@ impl Batch {
         }
     }
 
-    fn grow(&mut self) {
-        let longer = self.keys.len() * 2;
-        self.keys.resize(longer, FlowKey::new_zeroed());
-        self.values.resize(longer, FlowTotals::new_zeroed());
+    fn resize(&mut self, length: usize) {
+        self.keys.resize(length, K::new_zeroed());
+        self.values.resize(length, V::new_zeroed());
     }
 }
 
@@ -113,8 +114,8 @@ fn whole(totals: &mut FlowTotals) {
 ///
 /// # Errors
 /// What the kernel answered, when it refused.
-pub fn take(map: BorrowedFd<'_>, key: &FlowKey) -> io::Result<Option<FlowTotals>> {
-    let mut totals = FlowTotals::new_zeroed();
+pub fn take<K: IntoBytes + Immutable, V: FromBytes + IntoBytes>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>> {
+    let mut totals = V::new_zeroed();
     let mut attr = ElementAttr {
         map_fd: raw(map),
         key: key.as_bytes().as_ptr() as u64,

@@ -2,9 +2,12 @@
 
 use std::{fs, os::fd::AsFd as _, path::Path};
 
-use agent_ebpf::abi::{
-    CGROUP_IFINDEX, DeviceTotals, DirectionTotals, DnsHead, Event, FlowKey, FlowTotals, LinkType, Loss, TunnelPorts,
-    maps, programs,
+use agent_ebpf::{
+    abi::{
+        CGROUP_IFINDEX, DeviceTotals, DirectionTotals, DnsHead, Event, FlowKey, FlowTotals, LinkType, Loss, TunnelPorts,
+        maps, programs,
+    },
+    facts::SETTINGS,
 };
 use aya::{
     Ebpf, EbpfLoader, include_bytes_aligned,
@@ -12,16 +15,18 @@ use aya::{
     programs::{CgroupSkb, Program as Loaded, ProgramError, ProgramFd, SchedClassifier},
 };
 use tokio::io::unix::AsyncFd;
-use zerocopy::FromBytes as _;
+use zerocopy::{FromBytes as _, IntoBytes as _};
 
 use super::{
     KernelError,
     attach::{Hooks, Pair},
     batch::{self, Batch},
+    facts::{Facts, Types},
     hook::Program,
     memlock,
     slots::Slots,
 };
+use crate::facts::Form;
 
 static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/agent-ebpf-programs"));
 
@@ -33,7 +38,8 @@ pub struct Kernel {
     losses: PerCpuArray<MapData, u64>,
     ring: AsyncFd<RingBuf<MapData>>,
     dns: AsyncFd<RingBuf<MapData>>,
-    batch: Batch,
+    batch: Batch<FlowKey, FlowTotals>,
+    facts: Facts,
     hooks: Hooks,
 }
 
@@ -42,7 +48,7 @@ impl Kernel {
     ///
     /// # Errors
     /// When the kernel refuses, most often for want of capabilities.
-    pub fn load(max_flows: u32, object: Option<&Path>) -> Result<Self, KernelError> {
+    pub fn load(max_flows: u32, object: Option<&Path>, types: &Types, form: Option<Form>) -> Result<Self, KernelError> {
         let from_file = object
             .map(|path| {
                 fs::read(path).map_err(|source| KernelError::ReadObject { path: path.display().to_string(), source })
@@ -55,6 +61,7 @@ impl Kernel {
         memlock::lift();
         let mut ebpf = EbpfLoader::new()
             .map_max_entries(maps::FLOWS, max_flows)
+            .override_global(SETTINGS, types.offsets.settings.as_bytes(), true)
             .load(bytes)
             .map_err(|error| KernelError::Load(Box::new(error)))?;
         let tc = pair(&mut ebpf, [programs::INGRESS, programs::EGRESS])?;
@@ -64,6 +71,7 @@ impl Kernel {
         // Read in batches of our own, so only its descriptor is wanted.
         let Map::HashMap(flows) = flows else { return Err(KernelError::Missing { name: maps::FLOWS }) };
         let wrong = |name| move |source| KernelError::Map { name, source: Box::new(source) };
+        let facts = Facts::start(&mut ebpf, types, form)?;
         Ok(Self {
             flows,
             devices: Slots::new(devices)?,
@@ -71,6 +79,7 @@ impl Kernel {
             ring,
             dns,
             batch: Batch::default(),
+            facts,
             hooks: Hooks::new(tc),
             ebpf,
         })
@@ -147,6 +156,11 @@ impl Kernel {
             }
         }
         Some(sums)
+    }
+
+    /// What the kernel knows beside packets.
+    pub fn facts(&mut self) -> &mut Facts {
+        &mut self.facts
     }
 
     /// Reads every live flow's totals.

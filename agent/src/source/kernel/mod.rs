@@ -3,6 +3,7 @@
 pub mod attach;
 pub mod batch;
 pub mod clsact;
+pub mod facts;
 pub mod hook;
 pub mod links;
 pub mod load;

@@ -1,0 +1,86 @@
+//! What the node's agent knows beside packets: reads the facts' maps from time to time and folds them into the table.
+
+use agent_ebpf::facts::{DropKey, DropTotals, SocketKey, SocketTotals};
+use wire::v1::{Drop, Hook};
+
+use crate::{
+    drops::Drops,
+    edge::Moment,
+    owners::Owners,
+    scope::Scope,
+    sockets::Sockets,
+    source::kernel::{KernelError, facts::Facts},
+    summarise::Table,
+};
+
+/// Facts, from the kernel's maps to the table.
+pub struct Known {
+    scope: Option<Scope>,
+    owners: Owners,
+    sockets: Sockets,
+    drops: Drops,
+    hooks: Vec<Hook>,
+    socket_readings: Vec<(SocketKey, SocketTotals)>,
+    drop_readings: Vec<(DropKey, DropTotals)>,
+}
+
+impl Known {
+    /// Nothing known yet.
+    ///
+    /// # Errors
+    /// When the kernel does not take the scope.
+    pub fn new(scope: Option<Scope>, owners: Owners, drops: Drops, facts: &mut Facts) -> Result<Self, KernelError> {
+        let mut known = Self {
+            scope,
+            owners,
+            sockets: Sockets::default(),
+            drops,
+            hooks: facts.hooks().to_vec(),
+            socket_readings: Vec::new(),
+            drop_readings: Vec::new(),
+        };
+        known.refresh_scope(facts)?;
+        Ok(known)
+    }
+
+    /// Which fact comes by which hook.
+    #[must_use]
+    pub fn hooks(&self) -> &[Hook] {
+        &self.hooks
+    }
+
+    /// Drops that belong to no edge.
+    #[must_use]
+    pub fn unattributed(&self) -> &[Drop] {
+        self.drops.unattributed()
+    }
+
+    /// Looks which namespaces are ours now.
+    ///
+    /// # Errors
+    /// When the kernel does not take them.
+    pub fn refresh_scope(&mut self, facts: &mut Facts) -> Result<(), KernelError> {
+        match &self.scope {
+            Some(scope) => facts.set_scope(scope.inodes(Facts::scope_limit())),
+            None => Ok(()),
+        }
+    }
+
+    /// Reads the maps into the table; says whether an edge changed.
+    ///
+    /// # Errors
+    /// When the kernel refuses.
+    pub fn fold(&mut self, facts: &mut Facts, moment: Moment, table: &mut Table) -> Result<bool, KernelError> {
+        let (sockets, drops) = (&mut self.socket_readings, &mut self.drop_readings);
+        sockets.clear();
+        drops.clear();
+        facts.sockets(|key, totals| sockets.push((*key, *totals)))?;
+        facts.drops(|key, totals| drops.push((*key, *totals)))?;
+        let owners = &mut self.owners;
+        let of_sockets =
+            self.sockets.fold(sockets, moment, table, |key, totals| owners.whose(key, totals, moment.now_ns));
+        let of_drops = self.drops.fold(drops, moment, table);
+        facts.forget(&of_sockets.idle, &of_drops.idle)?;
+        Ok(of_sockets.active || of_drops.active)
+    }
+}

@@ -1,0 +1,145 @@
+//! The edges that facts belong to: by a socket's ends, by a dropped packet's five-tuple.
+
+use std::collections::HashMap;
+
+use agent_ebpf::facts::Tuple;
+
+use super::Table;
+use crate::{
+    edge::{Edge, EdgeId, Moment},
+    facts::EdgeFacts,
+};
+
+/// A socket as an end of an edge.
+#[derive(Debug, Clone, Copy)]
+pub struct SocketEnd {
+    /// Who opened, IPv4 mapped.
+    pub client: [u8; 16],
+    /// Who serves.
+    pub server: [u8; 16],
+    /// The server's port.
+    pub server_port: u16,
+    /// IANA protocol number.
+    pub protocol: u8,
+    /// The socket is the server's.
+    pub server_side: bool,
+    /// Who opened was guessed.
+    pub guessed: bool,
+    /// The socket's cgroup; 0 where unknown.
+    pub cgroup: u64,
+}
+
+/// What tells edges apart but for the local end's device.
+type Ends = ([u8; 16], [u8; 16], u16, u8);
+
+impl Table {
+    /// Whether an edge is in the table and not on its way out.
+    #[must_use]
+    pub fn holds(&self, id: &EdgeId) -> bool {
+        self.edges.contains_key(id)
+    }
+
+    /// The edges that sockets are an end of; of several lives of a device, the newest one's.
+    #[must_use]
+    pub fn edges_of_sockets(&self, sockets: &[SocketEnd]) -> Vec<Option<EdgeId>> {
+        let ends = |end: &SocketEnd| (end.client, end.server, end.server_port, end.protocol);
+        let mut sides = self.sides(sockets.iter().map(ends));
+        sockets.iter().map(|end| sides.get_mut(&ends(end))?[usize::from(end.server_side)]).collect()
+    }
+
+    /// Both sides of the edges wanted: one pass over the table for all, since a flood must not cost a pass each.
+    fn sides(&self, wanted: impl Iterator<Item = Ends>) -> HashMap<Ends, [Option<EdgeId>; 2]> {
+        let mut sides: HashMap<Ends, [Option<EdgeId>; 2]> = wanted.map(|ends| (ends, [None; 2])).collect();
+        if sides.is_empty() {
+            return sides;
+        }
+        for id in self.edges.keys() {
+            if let Some(sides) = sides.get_mut(&(id.client, id.server, id.server_port, id.protocol)) {
+                let side = &mut sides[usize::from(id.server_side)];
+                if side.is_none_or(|known| known.device < id.device) {
+                    *side = Some(*id);
+                }
+            }
+        }
+        sides
+    }
+
+    /// Makes an edge of a socket whose packets no hook saw, if there is room.
+    pub fn enter_socket(&mut self, end: &SocketEnd, moment: Moment) -> Option<EdgeId> {
+        if self.held() >= self.limits.max_edges {
+            self.refused += 1;
+            return None;
+        }
+        let id = EdgeId {
+            client: end.client,
+            server: end.server,
+            server_port: end.server_port,
+            protocol: end.protocol,
+            server_side: end.server_side,
+            device: 0,
+        };
+        let edge = Edge {
+            incarnation: moment.next_seq,
+            guessed: end.guessed,
+            socket: true,
+            first_seen_unix_ns: moment.clock.unix_ns(moment.now_ns),
+            active_ns: moment.now_ns,
+            pending: true,
+            ..Edge::default()
+        };
+        if end.guessed {
+            self.high_ports.enter(&id);
+        }
+        self.edges.insert(id, edge);
+        Some(id)
+    }
+
+    /// Adds to what an edge knows.
+    pub fn note(&mut self, id: &EdgeId, moment: Moment, add: impl FnOnce(&mut EdgeFacts)) {
+        if let Some(edge) = self.edges.get_mut(id) {
+            add(&mut edge.facts);
+            edge.active_ns = moment.now_ns;
+            edge.pending = true;
+        }
+    }
+
+    /// Adds what a socket tells; one that knows who opened makes a guess certain.
+    pub fn note_socket(&mut self, id: &EdgeId, end: &SocketEnd, moment: Moment, add: impl FnOnce(&mut EdgeFacts)) {
+        self.note(id, moment, add);
+        if let Some(edge) = self.edges.get_mut(id)
+            && edge.guessed
+            && !end.guessed
+        {
+            edge.guessed = false;
+            self.high_ports.leave(id);
+        }
+    }
+
+    /// The edges of five-tuples, and whether each runs from the client to the server. Where both ends of an edge are this
+    /// node's, the sender's side has the drop.
+    #[must_use]
+    pub fn edges_of_tuples(&self, tuples: &[Tuple]) -> Vec<Option<(EdgeId, bool)>> {
+        // An edge of many high ports goes under port 0.
+        let ways = [(true, true), (false, true), (true, false), (false, false)];
+        let wanted = tuples.iter().flat_map(|tuple| ways.map(|(forward, ports)| ends(tuple, forward, ports)));
+        let sides = self.sides(wanted);
+        let find = |tuple: &Tuple| {
+            ways.into_iter().find_map(|(forward, ports)| {
+                let [client, server] = sides.get(&ends(tuple, forward, ports))?;
+                let id = if forward { client.or(*server) } else { server.or(*client) };
+                id.map(|id| (id, forward))
+            })
+        };
+        tuples.iter().map(find).collect()
+    }
+}
+
+/// The edge's ends if the tuple runs forward, or back; without ports if `ports` is false.
+fn ends(tuple: &Tuple, forward: bool, ports: bool) -> Ends {
+    let (client, server, port) = if forward {
+        (tuple.source, tuple.destination, tuple.destination_port)
+    } else {
+        (tuple.destination, tuple.source, tuple.source_port)
+    };
+    (client, server, if ports { port } else { 0 }, tuple.protocol)
+}
