@@ -84,10 +84,12 @@ impl Node {
         if let Some(missing) = config.named_devices.iter().find(|name| !present.contains(*name)) {
             anyhow::bail!("find device: {missing}; hint: `ip link` lists the devices of this network namespace");
         }
-        let types = Types::read(scope::own_netns(), config.scope_netns.is_some());
+        let own_netns = scope::own_netns();
+        let types = Types::read(own_netns, config.scope_netns.is_some());
         let mut kernel = Kernel::load(config.max_flows, config.ebpf_object.as_deref(), &types, config.hook_form)?;
         let owners = Owners::new(config.scope_cgroup.as_deref());
-        let known = Known::new(config.scope_netns.clone(), owners, Drops::new(types.reasons), kernel.facts())?;
+        let known =
+            Known::new(config.scope_netns.clone(), own_netns, owners, Drops::new(types.reasons), kernel.facts())?;
         let now_ns = clock::monotonic_ns();
         // The start's time: a later run of the agent has a greater epoch.
         let epoch = clock::wall(0).unix_ns(now_ns);

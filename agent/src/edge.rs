@@ -61,6 +61,8 @@ pub struct EdgeId {
     pub device: u64,
     /// Packets between nodes that carry others: a layer of its own.
     pub tunnel: Option<TunnelKind>,
+    /// The local endpoint is a socket of this cgroup under the node's own address; 0 for others.
+    pub cgroup: u64,
 }
 
 /// Who opened a flow's connection, and how that is known.
@@ -105,7 +107,7 @@ pub fn edge_id(key: &FlowKey, orientation: Orientation, local: Local) -> EdgeId 
         (key.destination, key.source, key.source_port)
     };
     let server_side = local.is_source != orientation.forward;
-    EdgeId { client, server, server_port, protocol: key.protocol, server_side, device: local.device, tunnel: None }
+    EdgeId { client, server, server_port, protocol: key.protocol, server_side, device: local.device, tunnel: None, cgroup: 0 }
 }
 
 /// The edge of a tunnel's outer packets: nobody opened it, so the lower address stands first; its source ports tell
@@ -214,6 +216,7 @@ impl Edge {
             protocol: u32::from(id.protocol),
             side: if id.server_side { Side::Server } else { Side::Client }.into(),
             device: id.device,
+            cgroup: id.cgroup,
             incarnation: self.incarnation,
             r#final: is_final,
             guessed: self.guessed,

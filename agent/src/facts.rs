@@ -105,6 +105,15 @@ impl EdgeFacts {
 
     /// Notes an owner; the newest stay.
     pub fn add_owner(&mut self, owner: Owner) {
+        let same = |known: &&mut Owner| known.cgroup == owner.cgroup && known.container == owner.container;
+        // A socket may be known before a process has used it.
+        let unnamed = |known: &&mut Owner| same(known) && (known.process.is_empty() || owner.process.is_empty());
+        if let Some(known) = self.owners.iter_mut().find(unnamed) {
+            if known.process.is_empty() {
+                *known = owner;
+            }
+            return;
+        }
         if self.owners.contains(&owner) {
             return;
         }

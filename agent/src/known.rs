@@ -29,11 +29,17 @@ impl Known {
     ///
     /// # Errors
     /// When the kernel does not take the scope.
-    pub fn new(scope: Option<Scope>, owners: Owners, drops: Drops, facts: &mut Facts) -> Result<Self, KernelError> {
+    pub fn new(
+        scope: Option<Scope>,
+        own_netns: u32,
+        owners: Owners,
+        drops: Drops,
+        facts: &mut Facts,
+    ) -> Result<Self, KernelError> {
         let mut known = Self {
             scope,
             owners,
-            sockets: Sockets::default(),
+            sockets: Sockets::new(own_netns),
             drops,
             hooks: facts.hooks().to_vec(),
             socket_readings: Vec::new(),

@@ -48,12 +48,19 @@ pub struct Folded {
 }
 
 /// The kernel's socket entries, as far as they were folded.
-#[derive(Default)]
 pub struct Sockets {
+    /// Sockets in this namespace share the node's address: their cgroups tell them apart.
+    own_netns: u32,
     known: HashMap<SocketKey, Known>,
 }
 
 impl Sockets {
+    /// None yet, on a node whose own network namespace has this inode.
+    #[must_use]
+    pub fn new(own_netns: u32) -> Self {
+        Self { own_netns, known: HashMap::new() }
+    }
+
     /// Folds current readings. `owner` says whose the sockets of an entry are.
     pub fn fold(
         &mut self,
@@ -63,6 +70,7 @@ impl Sockets {
         mut owner: impl FnMut(&SocketKey, &SocketTotals) -> Whose,
     ) -> Folded {
         let mut folded = Folded::default();
+        let own_netns = self.own_netns;
         let mut grown = Vec::new();
         for (key, totals) in readings {
             let fresh = SocketTotals { first_ns: totals.first_ns, ..SocketTotals::EMPTY };
@@ -81,11 +89,12 @@ impl Sockets {
         // Edges that are known need no search.
         let homeless =
             |key: &SocketKey| self.known.get(key).and_then(|known| known.edge).is_none_or(|id| !table.holds(&id));
-        let wanted: Vec<_> = grown.iter().filter(|(key, ..)| homeless(key)).map(|(key, ..)| end(key)).collect();
+        let wanted: Vec<_> =
+            grown.iter().filter(|(key, ..)| homeless(key)).map(|(key, ..)| end(key, own_netns)).collect();
         let mut found = table.edges_of_sockets(&wanted).into_iter();
         for (key, totals, owner) in grown {
             let Some(known) = self.known.get_mut(key) else { continue };
-            let end = end(key);
+            let end = end(key, own_netns);
             let held = known.edge.filter(|id| table.holds(id));
             let id = held.or_else(|| found.next().flatten()).or_else(|| {
                 let since = *known.waits_since_ns.get_or_insert(moment.now_ns);
@@ -111,7 +120,7 @@ impl Sockets {
 }
 
 /// A kernel entry as an end of an edge.
-fn end(key: &SocketKey) -> SocketEnd {
+fn end(key: &SocketKey, own_netns: u32) -> SocketEnd {
     let server_side = key.role & role::SERVER != 0;
     let (client, server) = if server_side { (key.remote, key.local) } else { (key.local, key.remote) };
     SocketEnd {
@@ -121,6 +130,6 @@ fn end(key: &SocketKey) -> SocketEnd {
         protocol: protocol::TCP,
         server_side,
         guessed: key.role & role::GUESSED != 0,
-        cgroup: key.cgroup,
+        cgroup: if key.netns == own_netns { key.cgroup } else { 0 },
     }
 }

@@ -25,11 +25,11 @@ pub struct SocketEnd {
     pub server_side: bool,
     /// Who opened was guessed.
     pub guessed: bool,
-    /// The socket's cgroup; 0 where unknown.
+    /// The socket's cgroup if it is under the node's own address; 0 for others, and where unknown.
     pub cgroup: u64,
 }
 
-/// What tells edges apart but for the local end's device.
+/// What tells edges apart but for the local end's device and cgroup.
 type Ends = ([u8; 16], [u8; 16], u16, u8);
 
 impl Table {
@@ -42,22 +42,27 @@ impl Table {
     /// The edges that sockets are an end of; of several lives of a device, the newest one's.
     #[must_use]
     pub fn edges_of_sockets(&self, sockets: &[SocketEnd]) -> Vec<Option<EdgeId>> {
-        let ends = |end: &SocketEnd| (end.client, end.server, end.server_port, end.protocol);
-        let mut sides = self.sides(sockets.iter().map(ends));
-        sockets.iter().map(|end| sides.get_mut(&ends(end))?[usize::from(end.server_side)]).collect()
+        let ends = |end: &SocketEnd| ((end.client, end.server, end.server_port, end.protocol), end.cgroup);
+        let sides = self.sides(sockets.iter().map(ends));
+        sockets.iter().map(|end| sides.get(&ends(end))?[usize::from(end.server_side)]).collect()
     }
 
-    /// Both sides of the edges wanted: one pass over the table for all, since a flood must not cost a pass each.
-    fn sides(&self, wanted: impl Iterator<Item = Ends>) -> HashMap<Ends, [Option<EdgeId>; 2]> {
-        let mut sides: HashMap<Ends, [Option<EdgeId>; 2]> = wanted.map(|ends| (ends, [None; 2])).collect();
+    /// Both sides of the edges wanted, of a cgroup or of any (0): one pass over the table for all, since a flood must not cost
+    /// a pass each.
+    fn sides(&self, wanted: impl Iterator<Item = (Ends, u64)>) -> HashMap<(Ends, u64), [Option<EdgeId>; 2]> {
+        let mut sides: HashMap<_, [Option<EdgeId>; 2]> = wanted.map(|wanted| (wanted, [None; 2])).collect();
         if sides.is_empty() {
             return sides;
         }
         for id in self.edges.keys() {
-            if let Some(sides) = sides.get_mut(&(id.client, id.server, id.server_port, id.protocol)) {
-                let side = &mut sides[usize::from(id.server_side)];
-                if side.is_none_or(|known| known.device < id.device) {
-                    *side = Some(*id);
+            let ends = (id.client, id.server, id.server_port, id.protocol);
+            let cgroups = if id.cgroup == 0 { [Some(0), None] } else { [Some(0), Some(id.cgroup)] };
+            for cgroup in cgroups.into_iter().flatten() {
+                if let Some(sides) = sides.get_mut(&(ends, cgroup)) {
+                    let side = &mut sides[usize::from(id.server_side)];
+                    if side.is_none_or(|known| known.device < id.device) {
+                        *side = Some(*id);
+                    }
                 }
             }
         }
@@ -66,10 +71,6 @@ impl Table {
 
     /// Makes an edge of a socket whose packets no hook saw, if there is room.
     pub fn enter_socket(&mut self, end: &SocketEnd, moment: Moment) -> Option<EdgeId> {
-        if self.held() >= self.limits.max_edges {
-            self.refused += 1;
-            return None;
-        }
         let id = EdgeId {
             client: end.client,
             server: end.server,
@@ -77,7 +78,15 @@ impl Table {
             protocol: end.protocol,
             server_side: end.server_side,
             device: 0,
+            cgroup: end.cgroup,
         };
+        if self.edges.contains_key(&id) {
+            return Some(id);
+        }
+        if self.held() >= self.limits.max_edges {
+            self.refused += 1;
+            return None;
+        }
         let edge = Edge {
             incarnation: moment.next_seq,
             guessed: end.guessed,
@@ -121,11 +130,11 @@ impl Table {
     pub fn edges_of_tuples(&self, tuples: &[Tuple]) -> Vec<Option<(EdgeId, bool)>> {
         // An edge of many high ports goes under port 0.
         let ways = [(true, true), (false, true), (true, false), (false, false)];
-        let wanted = tuples.iter().flat_map(|tuple| ways.map(|(forward, ports)| ends(tuple, forward, ports)));
+        let wanted = tuples.iter().flat_map(|tuple| ways.map(|(forward, ports)| (ends(tuple, forward, ports), 0)));
         let sides = self.sides(wanted);
         let find = |tuple: &Tuple| {
             ways.into_iter().find_map(|(forward, ports)| {
-                let [client, server] = sides.get(&ends(tuple, forward, ports))?;
+                let [client, server] = sides.get(&(ends(tuple, forward, ports), 0))?;
                 let id = if forward { client.or(*server) } else { server.or(*client) };
                 id.map(|id| (id, forward))
             })

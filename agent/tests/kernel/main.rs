@@ -2,6 +2,7 @@
 
 mod dns;
 mod exact;
+mod facts;
 mod life;
 mod neighbour;
 mod privilege;

@@ -2,7 +2,7 @@
 
 use std::{process::Command, time::Duration};
 
-use agent::source::kernel::load::Kernel;
+use agent::source::kernel::{facts::Types, load::Kernel};
 use agent_ebpf::abi::LinkType;
 use lab::{AgentOptions, Lab, LabSpec, Offloads, Protocol, Reply, UdpSend, testing::lab_or_skip, wait_for};
 
@@ -45,7 +45,7 @@ fn killed_and_started_again_it_touches_nothing_of_others() {
     // The others: a TCX program that counts, and legacy filters on a clsact qdisc.
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let _inside = runtime.enter();
-    let mut other = Kernel::load(1_024, None).expect("the other program loads");
+    let mut other = Kernel::load(1_024, None, &Types::read(0, false), None).expect("the other program loads");
     let node = lab.node("n1").expect("node n1");
     std::thread::scope(|_| {
         node.run(|| other.attach(ifindex, LinkType::Ethernet, [0; 3])).expect("in n1").expect("the other attaches");

@@ -16,7 +16,7 @@ use wire::{
 };
 
 /// Newest totals of an edge by node, epoch and identity.
-type Rows = HashMap<(String, u64, Vec<u8>, Vec<u8>, u32, u32, i32, u64, u64), Edge>;
+type Rows = HashMap<(String, u64, Vec<u8>, Vec<u8>, u32, u32, i32, u64, u64, u64), Edge>;
 
 /// What a test compares with: one edge on one side, all incarnations added up.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -175,6 +175,7 @@ fn note(heard: &mut Heard, report: Report) {
             edge.protocol,
             edge.side,
             edge.device,
+            edge.cgroup,
             edge.incarnation,
         );
         heard.rows.insert(key, edge.clone());

@@ -337,6 +337,8 @@ fn cause_label(cause: i32) -> &'static str {
         Ok(LossCause::HeaderDepth) => "header_depth",
         Ok(LossCause::DnsRingFull) => "dns_ring_full",
         Ok(LossCause::DnsTableFull) => "dns_table_full",
+        Ok(LossCause::SocketsFull) => "sockets_full",
+        Ok(LossCause::DropsFull) => "drops_full",
         Ok(LossCause::Unspecified) | Err(_) => "unknown",
     }
 }
@@ -352,6 +354,8 @@ fn cause_words(cause: i32) -> &'static str {
         Ok(LossCause::HeaderDepth) => "headers too deep",
         Ok(LossCause::DnsRingFull) => "ring of DNS messages full",
         Ok(LossCause::DnsTableFull) => "DNS tables full",
+        Ok(LossCause::SocketsFull) => "map of sockets full",
+        Ok(LossCause::DropsFull) => "map of drops full",
         Ok(LossCause::Unspecified) | Err(_) => "telemetry",
     }
 }

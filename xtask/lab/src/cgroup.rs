@@ -30,11 +30,13 @@ pub(crate) fn pod(id: &str, node: &str, uid: &str) -> Result<Option<PathBuf>> {
     let Some(node) = self::node(id, node) else {
         return Ok(None);
     };
+    // An id of its own, as long as a real one's.
+    let container = uid.replace('-', "").repeat(2);
     let uid = uid.replace('-', "_");
     let path = node
         .join("kubepods.slice/kubepods-burstable.slice")
         .join(format!("kubepods-burstable-pod{uid}.slice"))
-        .join(format!("cri-containerd-{uid:0>64}.scope"));
+        .join(format!("cri-containerd-{container}.scope"));
     std::fs::create_dir_all(&path).context(|| format!("make cgroup {}", path.display()))?;
     Ok(Some(path))
 }

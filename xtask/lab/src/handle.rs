@@ -64,6 +64,19 @@ impl Pod {
         }
     }
 
+    /// A pod in its node's own namespace.
+    pub(crate) fn host(
+        spec: &PodSpec,
+        (v4, v6): (Ipv4Addr, Ipv6Addr),
+        netns: Netns,
+        socket: PathBuf,
+        process: Process,
+        cgroup: Option<PathBuf>,
+    ) -> Self {
+        let place = Place { node: 0, index: 0, device: String::new(), netns: netns.name().to_owned() };
+        Self { v4, v6, ..Self::new(spec, place, netns, socket, process, cgroup) }
+    }
+
     /// The host outside the cluster.
     pub(crate) fn external(netns: Netns, socket: PathBuf, process: Process) -> Self {
         let (v4, v6) = match EXTERNAL {
@@ -136,7 +149,8 @@ impl Pod {
         self.number
     }
 
-    pub(crate) fn cgroup(&self) -> Option<&Path> {
+    /// Its cgroup's directory, where the machine has a v2 hierarchy.
+    pub fn cgroup(&self) -> Option<&Path> {
         self.cgroup.as_deref()
     }
 

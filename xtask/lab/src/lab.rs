@@ -24,6 +24,7 @@ const POD_NUMBERS: std::ops::RangeInclusive<u8> = 2..=250;
 #[derive(Debug, Default)]
 struct State {
     pods: BTreeMap<String, Arc<Pod>>,
+    host_pods: Vec<Arc<Pod>>,
     listed: BTreeMap<String, Listed>,
     /// Last number given, per node: numbers come round late, as with a real CNI.
     numbers: BTreeMap<usize, u8>,
@@ -166,6 +167,37 @@ impl Lab {
         Ok(pods)
     }
 
+    /// Makes a pod in its node's own namespace, under the node's addresses: it has no device, and is not among [`Self::pods`].
+    pub fn add_host_pod(&self, spec: &PodSpec) -> Result<Arc<Pod>> {
+        let addresses = node_addresses(self.node_number(&spec.node)?);
+        let netns = Netns::open(self.node(&spec.node)?.name())?;
+        let uid = uid(&format!("{}/host/{}", self.id(), spec.name));
+        let cgroup = cgroup::pod(self.id(), &spec.node, &uid)?;
+        let home = Home { resolver: self.resolver(&spec.namespace)?, cgroup: cgroup.clone(), netns: None };
+        let (v4, v6) = (addresses.0.into(), addresses.1.into());
+        let process = self.start_pod_process(&spec.name, &netns, vec![v4, v6], home)?;
+        let pod = Arc::new(Pod::host(spec, addresses, netns, self.socket(&spec.name), process, cgroup));
+        let listed = Listed {
+            name: spec.name.clone(),
+            namespace: spec.namespace.clone(),
+            uid,
+            owner: spec.owner.clone(),
+            node: spec.node.clone(),
+            host_ip: addresses.0,
+            addresses: vec![v4, v6],
+            host_network: true,
+            phase: Phase::Running,
+            created: now(),
+        };
+        let mut state = self.state();
+        state.listed.insert(spec.name.clone(), listed);
+        state.host_pods.push(Arc::clone(&pod));
+        drop(state);
+        pod.wait_ready()?;
+        self.write_list()?;
+        Ok(pod)
+    }
+
     /// Removes a pod: its process, device, namespace, and its line in the list. What it sent stays in the ledger.
     pub fn remove_pod(&self, name: &str) -> Result<()> {
         let pod = self.pod(name)?;
@@ -256,7 +288,7 @@ impl Lab {
             node,
             index,
             device: format!("veth{:08x}", (seed(&spec.name) ^ mix(made)) & 0xffff_ffff),
-            netns: netns_name(self.id(), &format!("p{made}-{}", spec.name)),
+            netns: netns_name(self.id(), &format!("{}-p{made}-{}", spec.node, spec.name)),
         };
         let (v4, v6) = place.addresses();
         let listed = Listed {
@@ -267,6 +299,7 @@ impl Lab {
             node: spec.node.clone(),
             host_ip: node_addresses(node).0,
             addresses: vec![v4.into(), v6.into()],
+            host_network: false,
             phase: Phase::Pending,
             created: now(),
         };

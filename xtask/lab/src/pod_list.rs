@@ -18,6 +18,8 @@ pub(crate) struct Listed {
     pub(crate) node: String,
     pub(crate) host_ip: Ipv4Addr,
     pub(crate) addresses: Vec<IpAddr>,
+    /// In the node's own namespace, under the node's addresses.
+    pub(crate) host_network: bool,
     pub(crate) phase: Phase,
     pub(crate) created: String,
 }
@@ -96,7 +98,7 @@ fn pod(pod: &Listed) -> Value {
             "name": pod.name, "namespace": pod.namespace, "uid": pod.uid, "creationTimestamp": pod.created, "labels": labels,
             "ownerReferences": [{ "apiVersion": "apps/v1", "kind": kind, "name": owner, "uid": uid(&format!("{kind}/{}/{owner}", pod.namespace)), "controller": true, "blockOwnerDeletion": true }]
         },
-        "spec": { "nodeName": pod.node, "hostNetwork": false, "containers": [{ "name": workload, "image": format!("registry.example/{workload}:1.0") }] },
+        "spec": { "nodeName": pod.node, "hostNetwork": pod.host_network, "containers": [{ "name": workload, "image": format!("registry.example/{workload}:1.0") }] },
         "status": status
     })
 }

@@ -159,6 +159,14 @@ impl Lab {
         let reports = || format!("unix:{}", self.reports_socket().display());
         command.args(["--node", node, "--collector", &options.collector.clone().unwrap_or_else(reports)]);
         command.arg("--admin-socket").arg(&admin).args(&options.arguments);
+        // A lab's node is a set of namespaces and a cgroup: hooks on sockets and drops see the whole machine.
+        let own = format!("/run/netns/{}", self.node(node)?.name());
+        command.args(["--scope-netns", &own, "--scope-netns", &format!("{own}-*")]);
+        if let Some(cgroup) = self.node_cgroup(node).filter(|cgroup| cgroup.exists())
+            && !options.arguments.iter().any(|argument| argument == "--scope-cgroup")
+        {
+            command.arg("--scope-cgroup").arg(cgroup);
+        }
         // Nothing of a lab outlives it, unless a test says where.
         if !options.arguments.iter().any(|argument| argument == "--pin-path") {
             command.args(["--pin-path", "off"]);

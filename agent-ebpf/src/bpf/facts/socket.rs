@@ -189,9 +189,8 @@ fn guess(sk: u64) -> u8 {
 
 #[inline(always)]
 fn remember(sk: u64, found: u8) {
-    // SAFETY: no arguments, no memory.
-    let sampled_ns = unsafe { bpf_ktime_get_ns() };
-    let state = SocketState { sampled_ns, role: found, reserved: [0; 7] };
+    // The first read tells the process that took the connection.
+    let state = SocketState { sampled_ns: 0, role: found, reserved: [0; 7] };
     if OPEN_SOCKETS.insert(&sk, &state, 0).is_err() {
         loss::count(Loss::SocketsFull);
     }

@@ -1,0 +1,245 @@
+//! What sockets and the kernel tell, on the edges where it happened and nowhere else: each fault is made on purpose.
+//! `ORRERY_TEST_HOOK_FORM` runs all of it with hooks of one form only.
+
+use std::{process::Command, sync::Arc, time::Duration};
+
+use lab::{
+    Agent, AgentOptions, DroppingLink, Edge, Lab, LabSpec, Offloads, Owner, Pod, PodSpec, Protocol, Reply, TcpSend,
+    UdpSend, testing::lab_or_skip, wait_for,
+};
+use wire::v1::{Edge as Row, Side, Sockets};
+
+use crate::reports::Receiver;
+
+const SETTLE: Duration = Duration::from_secs(20);
+/// Behind the router, in no node: it answers nothing, and with an ICMP error.
+const SILENT: &str = "198.51.100.1";
+const UNREACHABLE: &str = "198.51.100.2";
+
+fn start(lab: &Lab) -> Vec<Agent> {
+    let form = std::env::var("ORRERY_TEST_HOOK_FORM").ok();
+    let arguments = form.map(|form| vec!["--hook-form".to_owned(), form]).unwrap_or_default();
+    lab.start_agents(&AgentOptions { arguments, ..AgentOptions::default() }).expect("agents")
+}
+
+/// Every fact comes by some hook, and by the one that was asked for.
+fn assert_hooks(receiver: &Receiver) {
+    let report = wait_for("a report", SETTLE, || receiver.latest("n1")).expect("there is one");
+    let facts: Vec<_> = report.hooks.iter().map(|hook| hook.fact.as_str()).collect();
+    assert_eq!(facts, ["connect", "retransmit", "rtt", "drop", "owner"]);
+    let form = std::env::var("ORRERY_TEST_HOOK_FORM").ok().map(|form| form.replace('-', "_"));
+    for hook in &report.hooks {
+        assert!(form.as_ref().map_or(hook.form != "none", |form| hook.form == *form), "{hook:?}");
+    }
+}
+
+fn address(text: &str) -> Vec<u8> {
+    text.split('.').map(|part| part.parse().expect("a number")).collect()
+}
+
+fn octets(pod: &Pod) -> Vec<u8> {
+    address(&pod.v4().to_string())
+}
+
+/// The sockets' facts of an edge on one side, from whoever told.
+fn sockets(receiver: &Receiver, client: &[u8], server: &[u8], port: u16, side: Side) -> Vec<(String, Sockets)> {
+    let is = |row: &Row| {
+        row.client == client
+            && row.server == server
+            && row.server_port == u32::from(port)
+            && row.side == i32::from(side)
+    };
+    let rows = receiver.rows().into_iter().filter(|(_, row)| is(row));
+    rows.filter_map(|(node, row)| Some((node, row.sockets?))).collect()
+}
+
+fn ip(lab: &Lab, arguments: &[&str]) {
+    let status = Command::new("ip").args(["-n", lab.fabric().name()]).args(arguments).status().expect("ip runs");
+    assert!(status.success(), "ip {arguments:?}");
+}
+
+fn connect(client: &Pod, to: &str, port: u16, expect: bool) {
+    let to = format!("{to}:{port}").parse().expect("an address");
+    let outcome = client.tcp(TcpSend { to, connections: 1, send: 200, receive: 200 });
+    assert_eq!(outcome.is_ok(), expect, "{to}: {outcome:?}");
+}
+
+/// What fails is counted under its cause, on its edge, by the client's node alone.
+#[test]
+fn failures_are_on_their_edges() {
+    let Some(lab) = lab_or_skip(LabSpec::plain(1, Offloads::On)).expect("the lab comes up") else { return };
+    let receiver = Receiver::listen(&lab.reports_socket());
+    let _agents = start(&lab);
+    assert_hooks(&receiver);
+    let pod = |name: &str| lab.pod(name).expect("a pod");
+    let (client, server, other) = (pod("p1-0"), pod("p2-0"), pod("p3-0"));
+    server.serve_tcp(7001).expect("tcp");
+    ip(&lab, &["route", "add", "blackhole", SILENT]);
+    ip(&lab, &["route", "add", "blackhole", UNREACHABLE]);
+    let from = octets(&client);
+    let of = |to: &[u8], port, side| sockets(&receiver, &from, to, port, side);
+    let shorten = Command::new("ip")
+        .args(["netns", "exec", client.netns().name(), "sysctl", "-qw", "net.ipv4.tcp_syn_retries=2"])
+        .status();
+    assert!(shorten.expect("sysctl runs").success());
+    for _ in 0..3 {
+        connect(&client, &server.v4().to_string(), 7001, true);
+        connect(&client, &other.v4().to_string(), 7999, false);
+    }
+    connect(&client, SILENT, 80, false);
+    // Silence first: an ICMP error that comes while connect(2) still runs, as it does without any latency, is read by the
+    // caller and gone from the socket when that is closed.
+    std::thread::scope(|scope| {
+        let waits = scope.spawn(|| connect(&client, UNREACHABLE, 80, false));
+        let tried = || (!of(&address(UNREACHABLE), 80, Side::Client).is_empty()).then_some(());
+        wait_for("the first try", SETTLE, tried).expect("it is");
+        ip(&lab, &["route", "replace", "unreachable", UNREACHABLE]);
+        waits.join().expect("it fails");
+    });
+
+    let is = |found: &[(String, Sockets)], node: &str, wanted: [u64; 6]| {
+        let [(told, sockets)] = found else { return false };
+        let counted = [
+            sockets.attempts,
+            sockets.established,
+            sockets.refused,
+            sockets.timed_out,
+            sockets.unreachable,
+            sockets.failed_otherwise,
+        ];
+        told == node && counted == wanted
+    };
+    let wanted = || {
+        let all = is(&of(&octets(&server), 7001, Side::Client), "n1", [3, 3, 0, 0, 0, 0])
+            && is(&of(&octets(&server), 7001, Side::Server), "n2", [3, 3, 0, 0, 0, 0])
+            && is(&of(&octets(&other), 7999, Side::Client), "n1", [3, 0, 3, 0, 0, 0])
+            && is(&of(&address(UNREACHABLE), 80, Side::Client), "n1", [1, 0, 0, 0, 1, 0])
+            && is(&of(&address(SILENT), 80, Side::Client), "n1", [1, 0, 0, 1, 0, 0]);
+        all.then_some(())
+    };
+    let rows = || {
+        let rows = receiver.rows().into_iter().filter(|(_, row)| row.sockets.is_some());
+        rows.map(|(node, row)| format!("{node} {:?}:{} {:?}", row.server, row.server_port, row.sockets))
+            .collect::<Vec<_>>()
+    };
+    wait_for("every failure under its cause", SETTLE, wanted).unwrap_or_else(|error| panic!("{error}: {:#?}", rows()));
+    assert_eq!(rows().len(), 5, "and nowhere else: {:#?}", rows());
+    let (_, silent) = &of(&address(SILENT), 80, Side::Client)[0];
+    assert!(silent.retransmitted >= 1, "the SYN was sent again: {silent:?}");
+    for side in [Side::Client, Side::Server] {
+        let (_, open) = &of(&octets(&server), 7001, side)[0];
+        let samples: u64 = open.rtt.as_ref().map_or(0, |rtt| rtt.buckets.iter().sum());
+        assert!(samples >= 3, "round trips at opening and end: {open:?}");
+        assert_eq!((open.aborted, open.retransmitted), (0, 0), "{open:?}");
+    }
+}
+
+/// A packet that nft drops is a drop on its edge with the kernel's reason, told by one node; a TCP connection over a link
+/// that drops sends again, and no other does.
+#[test]
+fn drops_and_retransmits_are_on_their_edges() {
+    const DATAGRAMS: u64 = 2_000;
+    let Some(lab) = lab_or_skip(LabSpec::plain(2, Offloads::Off)).expect("the lab comes up") else { return };
+    let receiver = Receiver::listen(&lab.reports_socket());
+    let _agents = start(&lab);
+    let pod = |name: &str| lab.pod(name).expect("a pod");
+    let (client, lossy, sound) = (pod("p1-0"), pod("p2-0"), pod("p2-1"));
+    for server in [&lossy, &sound] {
+        server.serve_udp(7000, Reply::Sink).expect("udp");
+        server.serve_tcp(7001).expect("tcp");
+    }
+    let edge = |protocol, port| Edge { client: client.v4(), server: lossy.v4(), port, protocol };
+    let udp = DroppingLink::install(&lab, edge(Protocol::Udp, 7000), 12).expect("a dropping link");
+    let tcp = DroppingLink::install(&lab, edge(Protocol::Tcp, 7001), 5).expect("a dropping link");
+    for server in [&lossy, &sound] {
+        client.udp(UdpSend::new((server.v4(), 7000).into(), DATAGRAMS, 100, 4_000.0)).expect("datagrams");
+        client
+            .tcp(TcpSend { to: (server.v4(), 7001).into(), connections: 4, send: 150_000, receive: 0 })
+            .expect("transfers");
+    }
+    let dropped = [udp.dropped().expect("a counter").packets, tcp.dropped().expect("a counter").packets];
+    assert!(dropped.iter().all(|packets| *packets > 3), "{dropped:?}");
+
+    let lost = |row: &Row| {
+        let of_nft =
+            |drop: &&wire::v1::Drop| matches!(drop.reason.as_str(), "netfilter_drop" | "unknown" | "not_specified");
+        row.drops.iter().filter(of_nft).map(|drop| drop.segments).sum::<u64>()
+    };
+    let told = |port: u32| {
+        let rows = receiver.rows().into_iter();
+        let rows = rows.filter(|(_, row)| row.server == octets(&lossy) && row.server_port == port && lost(row) > 0);
+        rows.map(|(node, row)| (node, row.side, lost(&row), row.drops)).collect::<Vec<_>>()
+    };
+    let equal = || {
+        (told(7000).iter().map(|row| row.2).sum::<u64>() == dropped[0]
+            && told(7001).iter().map(|row| row.2).sum::<u64>() == dropped[1])
+            .then_some(())
+    };
+    wait_for("all drops on their edges", SETTLE, equal)
+        .unwrap_or_else(|error| panic!("{error}: nft {dropped:?}: {:?} {:?}", told(7000), told(7001)));
+    for port in [7000, 7001] {
+        let rows = told(port);
+        assert_eq!(rows.len(), 1, "one node tells: {rows:?}");
+        assert!(rows[0].3.iter().all(|drop| drop.forward && drop.by == "stack"), "{rows:?}");
+    }
+    let elsewhere: Vec<_> =
+        receiver.rows().into_iter().filter(|(_, row)| row.server != octets(&lossy) && lost(row) > 0).collect();
+    assert!(elsewhere.is_empty(), "{elsewhere:?}");
+
+    let again = |server: &Pod| {
+        let found = sockets(&receiver, &octets(&client), &octets(server), 7001, Side::Client);
+        found.first().map(|(_, sockets)| sockets.retransmitted).unwrap_or_default()
+    };
+    wait_for("segments sent again", SETTLE, || (again(&lossy) >= dropped[1]).then_some(()))
+        .unwrap_or_else(|error| panic!("{error}: {} of {}", again(&lossy), dropped[1]));
+    assert_eq!(again(&sound), 0, "nothing is sent again on the sound link");
+}
+
+/// Sockets tell their pod, and two pods in the node's own namespace are told apart.
+#[test]
+fn owners_are_the_pods() {
+    let Some(lab) = lab_or_skip(LabSpec::plain(1, Offloads::On)).expect("the lab comes up") else { return };
+    let receiver = Receiver::listen(&lab.reports_socket());
+    let agents = start(&lab);
+    let (client, server) = (lab.pod("p1-0").expect("a pod"), lab.pod("p3-0").expect("a pod"));
+    server.serve_tcp(7001).expect("tcp");
+    let spec = |index| PodSpec::new("lab", Owner::DaemonSet("host".to_owned()), index, "n1");
+    let hosts: Vec<Arc<Pod>> = (0..2).map(|index| lab.add_host_pod(&spec(index)).expect("a host pod")).collect();
+    if client.cgroup().is_none() {
+        println!("skipped: this machine has no cgroup v2 hierarchy");
+        return;
+    }
+    for pod in hosts.iter().chain([&client]) {
+        connect(pod, &server.v4().to_string(), 7001, true);
+    }
+    let uid = |pod: &Pod| {
+        let path = pod.cgroup().expect("a cgroup").to_string_lossy().into_owned();
+        let uid = path.split("-pod").nth(1).and_then(|rest| rest.split('.').next()).expect("a UID").replace('_', "-");
+        (uid.clone(), uid.replace('-', "").repeat(2))
+    };
+    let owned = |pod: &Pod, side: Side, client: &Pod, node: &str| {
+        let (uid, container) = uid(pod);
+        let rows = receiver.rows().into_iter();
+        let mut rows = rows.filter(|(_, row)| row.client == octets(client) && row.side == i32::from(side));
+        rows.any(|(told, row)| {
+            let is = |owner: &wire::v1::Owner| {
+                owner.pod_uid == uid
+                    && owner.container == container
+                    && owner.process == "orrery-lab"
+                    && owner.cgroup != 0
+            };
+            // Whoever is alone at an address or in a cgroup is alone on the edge.
+            told == node && row.owners.len() == 1 && row.owners.iter().any(is)
+        })
+    };
+    let all = || {
+        let here = owned(&client, Side::Client, &client, "n1") && owned(&server, Side::Server, &client, "n3");
+        (here && hosts.iter().all(|host| owned(host, Side::Client, host, "n1"))).then_some(())
+    };
+    wait_for("every owner", SETTLE, all).unwrap_or_else(|error| {
+        let rows: Vec<_> =
+            receiver.rows().into_iter().map(|(node, row)| (node, row.client, row.side, row.owners)).collect();
+        let log = std::fs::read_to_string(agents[0].log()).unwrap_or_default();
+        panic!("{error}: {rows:#?}\n{log}")
+    });
+}
