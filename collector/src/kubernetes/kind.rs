@@ -88,7 +88,8 @@ impl Kind {
     }
 
     /// What an object that is there says.
-    pub(super) fn put(self, item: &Item) -> Change {
+    #[must_use]
+    pub fn put(self, item: &Item) -> Change {
         match self {
             Self::Node => Change::Node(object::node(item)),
             Self::Namespace => Change::Namespace(item.metadata.name.as_str().into()),

@@ -2,6 +2,7 @@
 //! to it, numbers every change, and remembers who asked for what.
 #![forbid(unsafe_code)]
 
+pub mod load;
 mod objects;
 mod serve;
 
