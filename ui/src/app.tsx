@@ -1,7 +1,7 @@
 /** The page's frame, wide and narrow. */
 import { useEffect } from 'preact/hooks';
 import { MapIcon as MapSign, MoreIcon, NodesIcon, TableIcon } from './icons';
-import { Legend } from './legend';
+import { Legend, TopPicker } from './legend';
 import { MapView } from './map';
 import { Banners, EmptyMap } from './panels/banners';
 import { NodeList } from './panels/nodes';
@@ -56,6 +56,10 @@ function MoreTab() {
       <h2>More</h2>
       <ThemeButton label />
       <CopyButton label />
+      <TopPicker />
+      <button type="button" class="row-button" onClick={store.tidy}>
+        <span>Tidy the map</span>
+      </button>
       <h3>Legend</h3>
       <Legend />
       {graph !== null && (
@@ -124,6 +128,9 @@ export function App() {
       data-revision={graph?.revision}
       data-group={store.grouping.value}
       data-edges={graph?.edges.size}
+      data-level={store.scene.value?.level}
+      data-links={store.scene.value?.links.length}
+      data-filter={store.shown.value.filter}
       data-hidden-links={store.scene.value?.hiddenLinks}
       data-frame-ms={stats?.frameMs.toFixed(1)}
       data-base-ms={stats?.baseMs.toFixed(1)}

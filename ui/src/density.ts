@@ -8,7 +8,8 @@ export interface Density {
   readonly pod: number;
   readonly header: number;
   readonly padding: number;
-  /** From this zoom on, links end at pods instead of tiles. */
+  /** From this zoom on, links of a namespace's tile end at workloads; from the next on, at pods. */
+  readonly workloadZoom: number;
   readonly podZoom: number;
   /** Names stand beside the squares, not below. */
   readonly beside: boolean;
@@ -27,6 +28,7 @@ const ROOMY: Density = {
   pod: 11,
   header: 24,
   padding: 14,
+  workloadZoom: 1.05,
   podZoom: 1.45,
   beside: true,
   fill: true,
@@ -43,6 +45,7 @@ const MEDIUM: Density = {
   pod: 11,
   header: 28,
   padding: 10,
+  workloadZoom: 1.1,
   podZoom: 1.7,
   beside: false,
   fill: false,
@@ -57,6 +60,7 @@ const DENSE: Density = {
   pod: 7,
   header: 22,
   padding: 8,
+  workloadZoom: 1.5,
   podZoom: 2.6,
   beside: false,
   fill: false,

@@ -24,13 +24,13 @@ const CORNER = 10;
 /** Both ends of every link; pods are touched at a small distance from their centre. */
 export function fan(
   links: readonly Ends[],
-  tileOf: (id: string) => Rect | undefined,
+  rectOf: (end: End) => Rect | undefined,
   podOf: (id: string) => Point | undefined,
   podRadius: number,
 ): [Point, Point][] {
   const centre = (end: End): Point => {
     if (end.kind === 'vertex') return podOf(end.id) ?? { x: 0, y: 0 };
-    const rect = tileOf(end.id);
+    const rect = rectOf(end);
     return rect === undefined ? { x: 0, y: 0 } : { x: rect.x + rect.width / 2, y: rect.y + rect.height / 2 };
   };
   const touches = new Map<string, { rect: Rect; side: Side; list: Touch[] }>();
@@ -45,10 +45,10 @@ export function fan(
         points[end] = towards(here, there, podRadius);
         continue;
       }
-      const rect = tileOf(own.id);
+      const rect = rectOf(own);
       if (rect === undefined) continue;
       const { side, wanted } = crossing(rect, here, there);
-      const key = `${own.id}\n${side}`;
+      const key = `${own.kind}\n${own.id}\n${side}`;
       const group = touches.get(key) ?? { rect, side, list: [] };
       touches.set(key, group);
       group.list.push({ link: index, end, wanted });

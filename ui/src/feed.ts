@@ -1,5 +1,7 @@
 /** Feeds the store: the stream, thinned to what the eye needs, the clock, and what the browser says of itself. */
 import { effect } from '@preact/signals';
+import { explain, keepAsked, streamUrl } from './ask';
+import type { Wish } from './empty';
 import { elapse, type Graph } from './graph';
 import { findSick } from './health';
 import { remember } from './history';
@@ -12,7 +14,7 @@ const DATA_MS = 250;
 
 /** Starts everything that comes from outside. */
 export function startFeed(): void {
-  let waiting: Graph | null = null;
+  let waiting: { graph: Graph; wish: Wish } | null = null;
   let timer: ReturnType<typeof setTimeout> | null = null;
   let shownAt = 0;
   let offsetMs = 0;
@@ -22,25 +24,29 @@ export function startFeed(): void {
     timer = null;
     if (waiting === null) return;
     shownAt = performance.now();
-    store.received.value = waiting;
+    store.show(waiting.graph, waiting.wish);
     waiting = null;
   };
-  follow({
-    open: () => new EventSource('api/v1/stream?view=pod'),
-    onGraph: (graph) => {
-      waiting = graph;
-      offsetMs = graph.timeMs - Date.now();
-      const rest = DATA_MS - (performance.now() - shownAt);
-      if (rest <= 0 && timer === null) show();
-      else timer ??= setTimeout(show, Math.max(rest, 0));
-    },
-    onConnection: (connection) => {
-      if (connection.kind !== store.connection.peek().kind || connection.kind === 'broken')
-        store.connection.value = connection;
-    },
-    later: (run, ms) => setTimeout(run, ms),
-    now: () => Date.now(),
-  });
+  const followWish = (wish: Wish) =>
+    follow({
+      open: () => new EventSource(streamUrl(wish)),
+      explain: () => explain(wish),
+      onGraph: (graph) => {
+        waiting = { graph, wish };
+        offsetMs = graph.timeMs - Date.now();
+        const rest = DATA_MS - (performance.now() - shownAt);
+        if (rest <= 0 && timer === null) show();
+        else timer ??= setTimeout(show, Math.max(rest, 0));
+      },
+      onConnection: (connection) => {
+        if (connection.kind !== store.connection.peek().kind || connection.kind === 'broken')
+          store.connection.value = connection;
+      },
+      later: (run, ms) => setTimeout(run, ms),
+      now: () => Date.now(),
+    });
+  effect(() => followWish(store.asked.value));
+  keepAsked();
   setInterval(() => {
     const now = Date.now() + offsetMs;
     store.nowMs.value = now;

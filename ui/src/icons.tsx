@@ -76,6 +76,11 @@ export const FitIcon = () => (
     <path d="M2.5 6V2.5H6M10 2.5h3.5V6M13.5 10v3.5H10M6 13.5H2.5V10" />
   </Icon>
 );
+export const TidyIcon = () => (
+  <Icon>
+    <path d="M2.5 2.5h4.5v4.5H2.5ZM9.5 2.5h4v3h-4ZM9.5 8.5h4v5h-4ZM2.5 9.5H7v4H2.5Z" />
+  </Icon>
+);
 export const MapIcon = () => (
   <Icon>
     <path d="m2 4 4-1.5 4 1.5 4-1.5v9.5L10 13.5 6 12l-4 1.5ZM6 2.5V12M10 4v9.5" />

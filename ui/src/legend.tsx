@@ -1,5 +1,8 @@
 /** What the marks on the map mean. */
+import { count } from './format';
 import { spacing } from './rate';
+import * as store from './store';
+import { TOPS } from './url';
 
 const RATES = [
   [1, '1/s'],
@@ -18,6 +21,37 @@ function Gaps({ rate }: { rate: number }) {
     <svg width={width} height="10" class="gaps" aria-hidden="true">
       {dots}
     </svg>
+  );
+}
+
+/** How many links are drawn, of how many, and how many may be. */
+export function TopPicker() {
+  const scene = store.scene.value;
+  const drawn = scene?.links.length ?? 0;
+  const hidden = scene?.hiddenLinks ?? 0;
+  return (
+    <label
+      class="top"
+      title="The busiest are drawn, and everything unhealthy. Zoom in, or raise the limit, for more."
+    >
+      <span data-testid="drawn">
+        {hidden === 0 ? `all ${count(drawn)} links` : `${count(drawn)} of ${count(drawn + hidden)} links`}
+      </span>
+      <select
+        data-testid="top"
+        aria-label="Links drawn at the most"
+        value={store.top.value}
+        onChange={(event) => {
+          store.top.value = Number(event.currentTarget.value);
+        }}
+      >
+        {TOPS.map((one) => (
+          <option key={one} value={one}>
+            top {count(one)}
+          </option>
+        ))}
+      </select>
+    </label>
   );
 }
 
@@ -41,6 +75,7 @@ export function Legend() {
           </span>
         ))}
       </span>
+      {!store.narrow.value && <TopPicker />}
       <span class="marks">
         <span>
           <i class="square fresh" />

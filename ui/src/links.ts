@@ -4,14 +4,15 @@ import { fan } from './fan';
 import { percent } from './format';
 import { bend } from './geometry';
 import { isLossy, lossRatio, type Sickness } from './health';
-import { tileRect } from './layout';
-import type { Link, LinkTone, Place, PlacedEdge, SceneInput } from './picture';
+import { isDns } from './layers';
+import { type Rect, tileRect } from './layout';
+import type { Level, Link, LinkTone, Place, PlacedEdge, SceneInput } from './picture';
 import { lineWidth, weight } from './rate';
 import type { End } from './select';
 import type { Edge } from './view';
 
-/** Links drawn at once; every unhealthy one is drawn beyond that. */
-export const MAX_LINKS = 1500;
+/** A link that is drawn keeps its place until another one's rate is this much higher, so that ranks do not flicker. */
+export const KEEP = 1.25;
 /** Labels of loss drawn at once; the other marks stay. */
 const MAX_LOSS_LABELS = 8;
 
@@ -28,13 +29,21 @@ interface Bundle {
   lit: boolean;
 }
 
-/** More vertices or groups than this would mix up pairs; the page is far from drawing as many. */
-const PAIR = 2 ** 24;
+/** More ends than this would mix up pairs; the page is far from drawing as many. */
+const PAIR = 2 ** 25;
 
-/** Bundles edges for the zoom level: tile to tile, or pod to pod when near enough or within one tile. */
+/** A place's end at a level, with a number that no other end has. */
+function endAt(place: Place, level: Level): { end: End; number: number } {
+  if (level === 'group') return { end: { kind: 'group', id: place.group }, number: place.groupIndex * 3 };
+  if (level === 'workload' && place.workload !== null)
+    return { end: { kind: 'workload', id: place.workload }, number: place.workloadIndex * 3 + 1 };
+  return { end: { kind: 'vertex', id: place.id }, number: place.index * 3 + 2 };
+}
+
+/** Bundles edges for the level; what stays within one tile or one workload leads from pod to pod. */
 function bundle(
   placed: readonly PlacedEdge[],
-  byPod: boolean,
+  level: Level,
   innerToo: boolean,
   lit: ReadonlySet<string> | null,
   except: string | null,
@@ -43,20 +52,24 @@ function bundle(
   const bundles = new Map<number | string, Bundle>();
   for (const { edge, from, to } of placed) {
     if (from === to || edge.id === except) continue;
-    const inner = from.groupIndex === to.groupIndex;
     const lossy = isLossy(edge);
     const worst = sick.get(edge.id)?.[0] ?? null;
-    // From afar a crowded tile's inner traffic shows as its pods' brightness; what is unhealthy or picked is drawn.
-    if (inner && !byPod && !innerToo && !lossy && worst === null && lit === null) continue;
-    const pods = byPod || inner;
-    const pair = pods ? from.index * PAIR + to.index : -1 - (from.groupIndex * PAIR + to.groupIndex);
+    let start = endAt(from, level);
+    let end = endAt(to, level);
+    if (start.number === end.number) {
+      // From afar a crowded tile's inner traffic shows as its pods' brightness; what is unhealthy or picked is drawn.
+      if (!innerToo && !lossy && worst === null && lit === null) continue;
+      start = endAt(from, 'pod');
+      end = endAt(to, 'pod');
+    }
+    const pair = start.number * PAIR + end.number;
     // What carries other traffic is a layer of its own.
     const key = edge.tunnel === null ? pair : `${pair} underlay`;
     let found = bundles.get(key);
     if (found === undefined) {
       found = {
-        from: pods ? { kind: 'vertex', id: edge.client } : { kind: 'group', id: from.group },
-        to: pods ? { kind: 'vertex', id: edge.server } : { kind: 'group', id: to.group },
+        from: start.end,
+        to: end.end,
         edges: [],
         rate: 0,
         loss: 0,
@@ -82,28 +95,35 @@ function bundle(
   return [...bundles.values()];
 }
 
+/** Where links may end. */
+export interface Ground {
+  readonly places: ReadonlyMap<string, Place>;
+  readonly areas: ReadonlyMap<string, Rect>;
+}
+
+const idOf = (entry: Bundle) =>
+  `${entry.from.kind[0]}${entry.from.id}\n${entry.to.kind[0]}${entry.to.id}${isUnderlay(entry) ? '\nunderlay' : ''}`;
+
 /** All links to draw, unhealthy ones last, and how many were left out. */
 export function drawLinks(
-  { graph, layout, zoom, selection, sick }: SceneInput,
-  places: ReadonlyMap<string, Place>,
+  { graph, layout, selection, sick, top, before }: SceneInput,
+  level: Level,
+  { places, areas }: Ground,
   placed: readonly PlacedEdge[],
   lit: ReadonlySet<string> | null,
 ): { links: Link[]; hidden: number } {
   const focus = selection?.kind === 'edge' ? graph.edges.get(selection.id) : undefined;
-  const all = bundle(
-    placed,
-    zoom >= layout.density.podZoom,
-    layout.density.fill,
-    lit,
-    focus?.id ?? null,
-    sick,
-  );
-  all.sort((a, b) => Number(b.lit) - Number(a.lit) || b.rate - a.rate);
-  const shown = all.filter((entry, index) => index < MAX_LINKS || entry.lossy > 0 || entry.mark !== null);
+  const all = bundle(placed, level, layout.density.fill, lit, focus?.id ?? null, sick).map((entry) => {
+    const id = idOf(entry);
+    return { ...entry, id, rank: entry.rate * (before.has(id) ? KEEP : 1) };
+  });
+  all.sort((a, b) => Number(b.lit) - Number(a.lit) || b.rank - a.rank);
+  const shown = all.filter((entry, index) => index < top || entry.lossy > 0 || entry.mark !== null);
   const ends = fan(
     shown,
-    (id) => {
-      const place = layout.tiles.get(id);
+    (end) => {
+      if (end.kind === 'workload') return areas.get(end.id);
+      const place = layout.tiles.get(end.id);
       return place === undefined ? undefined : tileRect(place);
     },
     (id) => places.get(id),
@@ -122,7 +142,7 @@ export function drawLinks(
       const counted = lit === null || dim ? entry.edges : entry.edges.filter((edge) => lit.has(edge.id));
       const rate = counted.reduce((sum, edge) => sum + edge.rate.forwardSkbs, 0);
       return {
-        id: `${entry.from.id}\n${entry.to.id}${isUnderlay(entry) ? '\nunderlay' : ''}`,
+        id: entry.id,
         from: entry.from,
         to: entry.to,
         edges: entry.edges.map((edge) => edge.id),
@@ -185,11 +205,6 @@ function trouble({ loss, lossy, mark, sick }: Bundle): string | null {
 }
 
 const isUnderlay = (entry: Bundle) => entry.edges.every((edge) => edge.tunnel !== null);
-
-/** Whether an edge leads to a name server. */
-export function isDns(edge: Edge): boolean {
-  return edge.dns !== null || edge.port === 53;
-}
 
 function layer(edge: Edge): LinkTone {
   return edge.tunnel !== null ? 'underlay' : isDns(edge) ? 'dns' : 'l4';

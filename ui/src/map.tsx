@@ -3,10 +3,11 @@ import { effect, untracked, useSignal } from '@preact/signals';
 import { useEffect, useRef } from 'preact/hooks';
 import { between, type Camera, zoomAt } from './camera';
 import { rate, service } from './format';
-import { FitIcon, MinusIcon, PlusIcon } from './icons';
+import type { Grouping } from './groups';
+import { FitIcon, MinusIcon, PlusIcon, TidyIcon } from './icons';
 import { Legend } from './legend';
 import { hit } from './pick';
-import { drawable, type Link } from './picture';
+import { drawable, type Link, type Scene } from './picture';
 import { listen } from './pointer';
 import { endName } from './scene';
 import { openStage, type Stage } from './stage';
@@ -213,6 +214,17 @@ export function MapView() {
               </button>
             </>
           )}
+          {!store.narrow.value && (
+            <button
+              type="button"
+              data-testid="tidy"
+              aria-label="Tidy the map"
+              title="Tidy: lay the map out anew. Nothing else moves what is there."
+              onClick={store.tidy}
+            >
+              <TidyIcon />
+            </button>
+          )}
           {store.cameraTaken.value && (
             <button
               type="button"
@@ -241,10 +253,15 @@ function zoomBy(factor: number): void {
 
 /** Keeps the painter in step with the store. */
 function orders(stage: Stage): (() => void)[] {
+  let before: { scene: Scene; grouping: Grouping } | null = null;
   return [
     effect(() => {
       const scene = store.scene.value;
-      if (scene !== null) stage.send({ kind: 'scene', scene: drawable(scene) });
+      if (scene === null) return;
+      const grouping = store.grouping.value;
+      const from = before !== null && before.grouping !== grouping ? places(before.scene, scene) : undefined;
+      stage.send({ kind: 'scene', scene: drawable(scene), from });
+      before = { scene, grouping };
     }),
     effect(() => stage.send({ kind: 'camera', camera: store.camera.value })),
     effect(() => stage.send({ kind: 'palette', palette: readPalette(store.theme.value) })),
@@ -257,6 +274,19 @@ function orders(stage: Stage): (() => void)[] {
       }),
     ),
   ];
+}
+
+/** Where the pods of a picture were in another one; not a number for those that were not. */
+function places(before: Scene, { pods }: Scene): Float32Array {
+  const index = new Map(before.pods.ids.map((id, at) => [id, at]));
+  const from = new Float32Array(pods.ids.length * 2).fill(Number.NaN);
+  pods.ids.forEach((id, at) => {
+    const was = index.get(id);
+    if (was === undefined) return;
+    from[at * 2] = before.pods.x[was] ?? Number.NaN;
+    from[at * 2 + 1] = before.pods.y[was] ?? Number.NaN;
+  });
+  return from;
 }
 
 function watchSize(element: HTMLElement, stage: Stage): () => void {

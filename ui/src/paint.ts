@@ -86,6 +86,7 @@ export function paintBase(ctx: Context, scene: Drawable, drawn: readonly Drawn[]
   ctx.lineCap = 'round';
   ctx.lineJoin = 'round';
   for (const tile of scene.tiles) paintTile(ctx, tile, view);
+  paintAreas(ctx, scene, view);
   paintSockets(ctx, scene, view);
   for (const one of drawn) if (!isMarked(one) && !one.link.focus) paintLink(ctx, one, view);
   paintPods(ctx, scene, view);
@@ -241,6 +242,21 @@ function paintNames(ctx: Context, scene: Drawable, { camera, size, palette }: Vi
     else label(ctx, name, x - half, y + half + 9, cell - 6, colour, palette.tile);
   }
   ctx.globalAlpha = 1;
+}
+
+/** Outlines of workloads, where links end at them. */
+function paintAreas(ctx: Context, scene: Drawable, { camera, size, palette }: View): void {
+  ctx.strokeStyle = palette.hairline;
+  ctx.lineWidth = 1;
+  for (const area of scene.areas) {
+    const x = area.x * camera.zoom + camera.x - 3;
+    const y = area.y * camera.zoom + camera.y - 3;
+    const width = area.width * camera.zoom + 2;
+    const height = area.height * camera.zoom + 2;
+    if (x > size.width || y > size.height || x + width < 0 || y + height < 0) continue;
+    roundedRect(ctx, x, y, width, height, 4);
+    ctx.stroke();
+  }
 }
 
 /** Free slots, hardly visible: room that is kept on purpose. */

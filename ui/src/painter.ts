@@ -14,7 +14,12 @@ export type Surface = OffscreenCanvas | HTMLCanvasElement;
 
 /** What the page tells the painter. */
 export type Order =
-  | { readonly kind: 'scene'; readonly scene: Drawable }
+  | {
+      readonly kind: 'scene';
+      readonly scene: Drawable;
+      /** Where its pods were in another grouping's map, x and y by turns; they glide from there. */
+      readonly from?: Float32Array | undefined;
+    }
   | { readonly kind: 'camera'; readonly camera: Camera }
   | { readonly kind: 'size'; readonly size: Size; readonly ratio: number }
   | { readonly kind: 'palette'; readonly palette: Palette }
@@ -39,8 +44,17 @@ export interface Stats {
 
 /** A base layer dearer than this is not redrawn in every frame of a moving camera. */
 const DEAR_MS = 11;
+/** What ends and what begins to be drawn change over into each other in this time. */
+const CHANGE_MS = 320;
 /** After this long without movement the base layer is drawn in full again. */
 const REST_MS = 90;
+
+/** A picture that goes. */
+interface Fading {
+  readonly copy: Surface;
+  readonly camera: Camera;
+  readonly since: number;
+}
 
 /** Draws scenes on two canvases. */
 export class Painter {
@@ -50,7 +64,11 @@ export class Painter {
   private scene: Drawable | null = null;
   private camera: Camera = { zoom: 1, x: 0, y: 0 };
   private painted: Camera = this.camera;
+  /** What the base canvas shows now, painted or slid there. */
+  private slid: Camera = this.camera;
   private copy: Surface | null = null;
+  private fading: Fading | null = null;
+  private gliding: { readonly from: Float32Array; readonly since: number } | null = null;
   private size: Size = { width: 0, height: 0 };
   private ratio = 1;
   private palette: Palette | null = null;
@@ -76,7 +94,7 @@ export class Painter {
 
   /** Takes one order; drawing happens in the next frame. */
   take(order: Order): void {
-    if (order.kind === 'scene') this.scene = order.scene;
+    if (order.kind === 'scene') this.takeScene(order.scene, order.from);
     else if (order.kind === 'palette') this.palette = order.palette;
     else if (order.kind === 'motion') {
       this.moving = order.moving;
@@ -89,6 +107,7 @@ export class Painter {
         canvas.height = Math.max(1, Math.round(order.size.height * order.ratio));
       }
       this.copy = null;
+      this.fading = null;
     } else {
       this.camera = order.camera;
       this.movedAt = performance.now();
@@ -96,6 +115,25 @@ export class Painter {
     }
     if (order.kind !== 'camera' || !this.blit) this.stale = true;
     this.request();
+  }
+
+  private takeScene(scene: Drawable, from: Float32Array | undefined): void {
+    const now = performance.now();
+    const before = this.scene;
+    this.scene = scene;
+    if (before === null || this.reduced) return;
+    if (from !== undefined) this.gliding = { from, since: now };
+    // Links that lead elsewhere now: the old picture fades out over the new one.
+    else if (before.level !== scene.level && this.gliding === null) this.fade(now);
+  }
+
+  private fade(now: number): void {
+    if (typeof OffscreenCanvas === 'undefined') return;
+    const { width, height } = this.baseCanvas;
+    const copy = new OffscreenCanvas(width, height);
+    context(copy).drawImage(this.baseCanvas, 0, 0);
+    this.fading = { copy, camera: this.slid, since: now };
+    this.blit = false;
   }
 
   /** Draws again, for instance once a font has come. */
@@ -125,13 +163,15 @@ export class Painter {
     if (this.blit) {
       this.slide();
       this.drawn = project(scene, view);
-    } else if (this.stale) {
+    } else if (this.stale || this.gliding !== null) {
       const start = performance.now();
-      this.drawn = project(scene, view);
+      const picture = this.glided(scene, start);
+      this.drawn = project(picture, view);
       this.base.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
-      paintBase(this.base, scene, this.drawn, view);
+      paintBase(this.base, picture, this.drawn, view);
       this.baseMs = performance.now() - start;
       this.painted = this.camera;
+      this.slid = this.camera;
       this.stale = false;
       if (this.baseMs > DEAR_MS) this.keep();
     }
@@ -141,7 +181,55 @@ export class Painter {
     this.top.clearRect(0, 0, this.size.width, this.size.height);
     this.particles.paint(this.top, this.drawn, palette);
     paintMarks(this.top, scene, this.drawn, view);
-    if (this.moving && (!this.reduced || this.blit)) this.request();
+    this.paintFading(performance.now());
+    const changing = this.fading !== null || this.gliding !== null;
+    if (changing || (this.moving && (!this.reduced || this.blit))) this.request();
+  }
+
+  /** The scene on its way from another grouping: pods between their places, all else not yet. */
+  private glided(scene: Drawable, now: number): Drawable {
+    if (this.gliding === null) return scene;
+    const { from, since } = this.gliding;
+    const t = (now - since) / CHANGE_MS;
+    if (t >= 1) {
+      this.gliding = null;
+      return scene;
+    }
+    const ease = 1 - (1 - t) ** 3;
+    const between = (to: Float32Array, offset: number) =>
+      to.map((end, index) => {
+        const start = from[index * 2 + offset] ?? Number.NaN;
+        return Number.isNaN(start) ? end : start + (end - start) * ease;
+      });
+    const { pods } = scene;
+    return {
+      ...scene,
+      links: [],
+      areas: [],
+      pods: { ...pods, x: between(pods.x, 0), y: between(pods.y, 1) },
+    };
+  }
+
+  private paintFading(now: number): void {
+    if (this.fading === null) return;
+    const { copy, camera, since } = this.fading;
+    const left = 1 - (now - since) / CHANGE_MS;
+    if (left <= 0) {
+      this.fading = null;
+      return;
+    }
+    this.top.globalAlpha = left;
+    this.shifted(this.top, camera);
+    this.top.drawImage(copy, 0, 0);
+    this.top.globalAlpha = 1;
+  }
+
+  /** Lays what was painted for one camera where the present one has it. */
+  private shifted(ctx: Context, painted: Camera): void {
+    const scale = this.camera.zoom / painted.zoom;
+    const x = (this.camera.x - painted.x * scale) * this.ratio;
+    const y = (this.camera.y - painted.y * scale) * this.ratio;
+    ctx.setTransform(scale, 0, 0, scale, x, y);
   }
 
   /** Keeps a copy of the base layer to slide while the camera moves. */
@@ -157,13 +245,11 @@ export class Painter {
 
   private slide(): void {
     if (this.copy === null) return;
-    const scale = this.camera.zoom / this.painted.zoom;
-    const x = (this.camera.x - this.painted.x * scale) * this.ratio;
-    const y = (this.camera.y - this.painted.y * scale) * this.ratio;
     this.base.setTransform(1, 0, 0, 1, 0, 0);
     this.base.clearRect(0, 0, this.baseCanvas.width, this.baseCanvas.height);
-    this.base.setTransform(scale, 0, 0, scale, x, y);
+    this.shifted(this.base, this.painted);
     this.base.drawImage(this.copy, 0, 0);
+    this.slid = this.camera;
   }
 
   private measureFrame(now: number): void {

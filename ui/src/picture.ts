@@ -4,8 +4,9 @@ import type { Curve } from './geometry';
 import type { Graph } from './graph';
 import type { Group, Grouping } from './groups';
 import type { Sickness } from './health';
+import type { Layer } from './layers';
 import type { Layout, Rect } from './layout';
-import type { End, Found, Selection } from './select';
+import type { End, Selection } from './select';
 import type { Edge } from './view';
 
 /** How a pod's square looks. Below `New` it is the step of activity. */
@@ -61,6 +62,9 @@ export interface ScenePods {
   readonly room: Float32Array;
 }
 
+/** What links lead to, by zoom. */
+export type Level = 'group' | 'workload' | 'pod';
+
 /** A workload that just changed its size. */
 export interface ScenePill {
   readonly text: string;
@@ -76,6 +80,9 @@ export interface Scene {
   readonly sockets: Float32Array;
   readonly links: readonly Link[];
   readonly pills: readonly ScenePill[];
+  /** Where links end from near by: outlines of workloads, from afar none. */
+  readonly areas: readonly Rect[];
+  readonly level: Level;
   readonly hiddenLinks: number;
 }
 
@@ -87,8 +94,12 @@ export interface SceneInput {
   readonly layout: Layout;
   readonly zoom: number;
   readonly selection: Selection | null;
-  readonly found: Found | null;
   readonly sick: ReadonlyMap<string, readonly Sickness[]>;
+  readonly layers: ReadonlySet<Layer>;
+  /** Links drawn at once; every unhealthy one is drawn beyond that. */
+  readonly top: number;
+  /** Links of the picture before: they keep their place while ranks are close. */
+  readonly before: ReadonlySet<string>;
 }
 
 /** Where a vertex is. */
@@ -98,8 +109,11 @@ export interface Place {
   readonly y: number;
   readonly cell: Rect;
   readonly group: string;
-  /** Numbers of the vertex and of its group, both from 0, for telling pairs apart quickly. */
+  /** Its workload, `namespace/name`; null of what has none. */
+  readonly workload: string | null;
+  /** Numbers of the vertex, its workload and its group, each from 0, for telling pairs apart quickly. */
   readonly index: number;
+  readonly workloadIndex: number;
   readonly groupIndex: number;
 }
 
@@ -120,7 +134,7 @@ export type Drawable = Omit<Scene, 'links' | 'pods' | 'hiddenLinks'> & {
 };
 
 /** Leaves out what is only for picking. */
-export function drawable({ density, tiles, pods, sockets, links, pills }: Scene): Drawable {
+export function drawable({ density, tiles, pods, sockets, links, pills, areas, level }: Scene): Drawable {
   const { x, y, tone, flags, labels, room } = pods;
   return {
     density,
@@ -141,5 +155,7 @@ export function drawable({ density, tiles, pods, sockets, links, pills }: Scene)
       label,
     })),
     pills,
+    areas,
+    level,
   };
 }

@@ -2,7 +2,6 @@
 import type { Graph } from './graph';
 import { lossRatio } from './health';
 import { failed, roundTrips } from './known';
-import type { Found } from './select';
 import type { Edge } from './view';
 
 /** What the table can be sorted by. */
@@ -17,7 +16,7 @@ export interface Sort {
 const OVERSCAN = 8;
 
 /** Ids of edges to list, in order. */
-export function order(graph: Graph, found: Found | null, sort: Sort): string[] {
+export function order(graph: Graph, sort: Sort): string[] {
   const name = (id: string) => graph.vertices.get(id)?.name ?? id;
   const value: Record<SortKey, (edge: Edge) => number | string> = {
     client: (edge) => name(edge.client),
@@ -31,9 +30,7 @@ export function order(graph: Graph, found: Found | null, sort: Sort): string[] {
     loss: lossRatio,
   };
   const read = value[sort.key];
-  const rows = [...graph.edges.values()]
-    .filter((edge) => found === null || found.edges.has(edge.id))
-    .map((edge) => ({ id: edge.id, by: read(edge) }));
+  const rows = [...graph.edges.values()].map((edge) => ({ id: edge.id, by: read(edge) }));
   const sign = sort.descending ? -1 : 1;
   rows.sort((a, b) => (a.by < b.by ? -sign : a.by > b.by ? sign : a.id < b.id ? -1 : 1));
   return rows.map((row) => row.id);

@@ -7,10 +7,12 @@ import { callName, shortName } from './format';
 import { type Graph, isPresent, NEW_FOR_MS, workloadKey } from './graph';
 import { type Group, type Grouping, groupOf } from './groups';
 import { isLossy, isSilent } from './health';
-import { type Layout, podCentre, slotRect, tileRect } from './layout';
+import { isDrawn } from './layers';
+import { type Layout, podCentre, type Rect, slotRect, tileRect } from './layout';
 import { drawLinks } from './links';
 import {
   FLAG,
+  type Level,
   type Place,
   type PlacedEdge,
   type Scene,
@@ -27,18 +29,20 @@ import type { Vertex } from './view';
 /** Decides the whole picture. */
 export function compose(input: SceneInput): Scene {
   const { graph, layout, groups } = input;
-  const { places, sockets } = placesOf(layout);
+  const { places, sockets, areas } = placesOf(layout);
   const placed: PlacedEdge[] = [];
   const bad = new Set<string>();
   for (const edge of graph.edges.values()) {
     const from = places.get(edge.client);
     const to = places.get(edge.server);
     if (from === undefined || to === undefined) continue;
+    if (!isDrawn(edge, input.layers, input.sick)) continue;
     placed.push({ edge, from, to });
     if (isLossy(edge) || input.sick.get(edge.id)?.[0]?.tone === 'bad') bad.add(from.group).add(to.group);
   }
   const lit = litEdges(input);
-  const { links, hidden } = drawLinks(input, places, placed, lit);
+  const level = levelOf(input);
+  const { links, hidden } = drawLinks(input, level, { places, areas }, placed, lit);
   return {
     density: layout.density,
     tiles: groups.flatMap((group) => tile(input, group, bad, lit)),
@@ -46,12 +50,22 @@ export function compose(input: SceneInput): Scene {
     sockets,
     links,
     pills: pills(graph, places),
+    areas: level === 'workload' ? [...areas.values()] : [],
+    level,
     hiddenLinks: hidden,
   };
 }
 
+/** What links lead to: a namespace's tile, near by its workloads, nearest its pods. */
+function levelOf({ layout: { density }, grouping, zoom }: SceneInput): Level {
+  if (zoom >= density.podZoom) return 'pod';
+  return grouping === 'namespace' && zoom >= density.workloadZoom ? 'workload' : 'group';
+}
+
 interface Places {
   readonly places: ReadonlyMap<string, Place>;
+  /** Around each workload's pods. */
+  readonly areas: ReadonlyMap<string, Rect>;
   readonly sockets: Float32Array;
 }
 /** Places change with their layout only, and layouts are never changed in place. */
@@ -62,32 +76,50 @@ function placesOf(layout: Layout): Places {
   if (before !== undefined) return before;
   const places = new Map<string, Place>();
   const sockets: number[] = [];
+  const areas = new Map<string, Rect>();
+  const workloads = new Map<string, number>();
   let groupIndex = 0;
   for (const tile of layout.tiles.values()) {
     tile.slots.forEach((slot, index) => {
       const cell = slotRect(layout, tile, index);
       const { x, y } = podCentre(layout, cell);
-      if (slot.pod !== null)
-        places.set(slot.pod, { id: slot.pod, x, y, cell, group: tile.id, index: places.size, groupIndex });
-      else if (layout.density.fill) sockets.push(x, y);
+      if (slot.pod !== null) {
+        // The home of what has no workload is its kind.
+        const workload = slot.home.includes('/') ? slot.home : null;
+        const workloadIndex = workloads.get(slot.home) ?? workloads.size;
+        workloads.set(slot.home, workloadIndex);
+        const index = places.size;
+        const group = tile.id;
+        places.set(slot.pod, { id: slot.pod, x, y, cell, group, workload, index, workloadIndex, groupIndex });
+        if (workload !== null) areas.set(workload, around(areas.get(workload), cell));
+      } else if (layout.density.fill) sockets.push(x, y);
     });
     groupIndex += 1;
   }
-  const found = { places, sockets: Float32Array.from(sockets) };
+  const found = { places, areas, sockets: Float32Array.from(sockets) };
   known.set(layout, found);
   return found;
 }
 
+function around(area: Rect | undefined, cell: Rect): Rect {
+  if (area === undefined) return cell;
+  const x = Math.min(area.x, cell.x);
+  const y = Math.min(area.y, cell.y);
+  const right = Math.max(area.x + area.width, cell.x + cell.width);
+  const bottom = Math.max(area.y + area.height, cell.y + cell.height);
+  return { x, y, width: right - x, height: bottom - y };
+}
+
 /** The edges that are not dimmed, or null when none are. */
-function litEdges({ graph, grouping, selection, found }: SceneInput): ReadonlySet<string> | null {
-  if (selection === null) return found?.edges ?? null;
+function litEdges({ graph, grouping, selection }: SceneInput): ReadonlySet<string> | null {
+  if (selection === null) return null;
   const lit = new Set<string>();
   for (const edge of graph.edges.values()) if (concerns(selection, edge, graph, grouping)) lit.add(edge.id);
   return lit;
 }
 
 function tile(
-  { graph, grouping, layout, selection, found }: SceneInput,
+  { graph, grouping, layout, selection }: SceneInput,
   group: Group,
   bad: ReadonlySet<string>,
   lit: ReadonlySet<string> | null,
@@ -106,10 +138,7 @@ function tile(
       tone: bad.has(group.id) ? 'bad' : troubled ? 'warning' : 'plain',
       mark: troubled && node !== undefined ? node.state : null,
       selected,
-      dim:
-        !selected &&
-        ((found !== null && !group.members.some((member) => found.vertices.has(member.id))) ||
-          (lit !== null && selection !== null && !touched(graph, group, lit))),
+      dim: !selected && lit !== null && !touched(graph, group, lit),
     },
   ];
 }
@@ -129,7 +158,7 @@ function squares(
   placed: readonly PlacedEdge[],
   lit: ReadonlySet<string> | null,
 ): ScenePods {
-  const { graph, selection, found, grouping } = input;
+  const { graph, selection, grouping } = input;
   const rates = new Float64Array(places.size);
   const near = new Uint8Array(places.size);
   for (const { edge, from, to } of placed) {
@@ -157,10 +186,9 @@ function squares(
     const chosen = selection?.kind === 'vertex' && selection.id === id;
     const inside =
       (selection?.kind === 'group' && place.group === selection.id) ||
+      (selection?.kind === 'workload' && place.workload === selection.id) ||
       (selection?.kind === 'node' && vertex.node === selection.id);
-    const dim =
-      (found !== null && !found.vertices.has(id)) ||
-      (selection !== null && !chosen && !inside && near[place.index] === 0);
+    const dim = selection !== null && !chosen && !inside && near[place.index] === 0;
     flags[index] =
       (dim ? FLAG.Dim : 0) |
       (vertex.phase === 'gone' || (vertex.node !== null && isSilent(graph.nodes.get(vertex.node)))
@@ -216,6 +244,7 @@ function pills(graph: Graph, places: ReadonlyMap<string, Place>): ScenePill[] {
 /** A one-line name of a link's end, for tooltips and titles. */
 export function endName(end: End, graph: Graph, grouping: Grouping): string {
   if (end.kind === 'vertex') return callName(graph.vertices.get(end.id), end.id);
+  if (end.kind === 'workload') return end.id;
   for (const vertex of graph.vertices.values()) {
     const group = groupOf(vertex, grouping);
     if (group.id === end.id) return group.label;

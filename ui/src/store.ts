@@ -1,15 +1,18 @@
 /** The page's state as signals, and everything derived from it. */
-import { computed, effect, signal, untracked } from '@preact/signals';
+import { batch, computed, effect, signal, untracked } from '@preact/signals';
 import { type Camera, fit, type Size } from './camera';
+import { type Reason, type Wish, whyEmpty } from './empty';
 import { type Graph, withoutUnderlay } from './graph';
 import { firstGrouping, type Grouping, groupsOf } from './groups';
 import { type Sickness, type Troubles, troubles } from './health';
 import { EMPTY, type History } from './history';
+import { LAYERS, type Layer } from './layers';
 import { arrange, bounds, type Layout, type Rect } from './layout';
 import type { Scene } from './picture';
 import { compose } from './scene';
-import { type Selection, search } from './select';
+import type { Selection } from './select';
 import type { Connection } from './stream';
+import type { Words } from './suggest';
 import { readPlace, writePlace } from './url';
 
 /** Views of the phone's tab bar. */
@@ -42,7 +45,21 @@ export const sick = signal<ReadonlyMap<string, readonly Sickness[]>>(new Map());
 export const unfollowed = signal(0);
 const chosenGrouping = signal<Grouping | null>(place.grouping);
 export const selection = signal<Selection | null>(place.selection);
+/** What stands in the search box. */
 export const query = signal(place.query);
+/** What the collector is asked to show, and what the picture at hand shows. */
+export const asked = signal<Wish>({ filter: place.query.trim(), hideNoise: place.hideNoise });
+export const shown = signal<Wish>(asked.peek());
+/** Why the text in the box is no filter. */
+export const problem = signal<{ column: number; message: string; hint: string } | null>(null);
+/** Words to complete filters with. */
+export const words = signal<Words>(new Map());
+/** Layers that are drawn. */
+export const layers = signal<ReadonlySet<Layer>>(new Set(place.layers));
+/** Links drawn at once, at the most. */
+export const top = signal(place.top);
+/** Counts the times the user asked for a fresh layout. */
+const tidied = signal(0);
 export const tableOpen = signal(place.table);
 export const tab = signal<Tab>('map');
 export const theme = signal<Theme>(firstTheme());
@@ -63,22 +80,31 @@ export const grouping = computed<Grouping>(() => {
   return untracked(() => (graph.value === null ? 'namespace' : firstGrouping(graph.value)));
 });
 export const groups = computed(() => (graph.value === null ? [] : groupsOf(graph.value, grouping.value)));
-export const found = computed(() => (graph.value === null ? null : search(graph.value, query.value)));
 export const trouble = computed<Troubles>(() =>
   graph.value === null
     ? { sick: [], lossy: [], nodes: [], failing: [], pending: [] }
     : troubles(graph.value, sick.value),
 );
 
+/** Why no link is there; null when there is one. */
+export const empty = computed<Reason | null>(() =>
+  whyEmpty({ graph: graph.value, connection: connection.value, shown: shown.value }),
+);
+
 /** Room around what is fitted; the legend lies in the bottom margin. */
 export const MARGIN = { top: 14, side: 14, bottom: 58 } as const;
 const PHONE_MARGIN = { top: 8, side: 12, bottom: 12 } as const;
-const layouts = new Map<Grouping, Layout>();
+/** Every filter's picture has a layout of its own, so that the others stay as they were left. */
+const layouts = new Map<string, { layout: Layout; tidied: number }>();
+/** Layouts kept; beyond that the one made first goes. */
+const MAX_LAYOUTS = 24;
 const sized = computed(() => mapSize.value.width > 0);
 export const layout = computed<Layout | null>(() => {
   if (!sized.value || groups.value.length === 0) return null;
   const { width, height } = untracked(() => mapSize.value);
-  const before = layouts.get(grouping.value) ?? null;
+  const key = `${grouping.value}\n${shown.value.filter}`;
+  const held = layouts.get(key);
+  const before = held !== undefined && held.tidied === tidied.value ? held.layout : null;
   const margin = untracked(() => (narrow.value ? PHONE_MARGIN : MARGIN));
   const room = { width: width - margin.side * 2, height: height - margin.top - margin.bottom };
   const next = arrange(before, groups.value, {
@@ -87,7 +113,9 @@ export const layout = computed<Layout | null>(() => {
   });
   const same = before !== null && sameTiles(before, next);
   const kept = same ? before : next;
-  layouts.set(grouping.value, kept);
+  layouts.set(key, { layout: kept, tidied: tidied.value });
+  const [oldest] = layouts.keys();
+  if (layouts.size > MAX_LAYOUTS && oldest !== undefined) layouts.delete(oldest);
   return kept;
 });
 
@@ -102,21 +130,28 @@ function sameTiles(a: Layout, b: Layout): boolean {
 const detail = computed(() => {
   const density = layout.value?.density;
   if (density === undefined) return 0;
-  const steps = [0, 46 / density.cellWidth, density.podZoom].filter((step) => camera.value.zoom >= step);
+  const { cellWidth, workloadZoom, podZoom } = density;
+  const steps = [0, 46 / cellWidth, workloadZoom, podZoom].filter((step) => camera.value.zoom >= step);
   return Math.max(...steps);
 });
+/** Links of the last picture: those drawn have the right of way. */
+let drawn: ReadonlySet<string> = new Set();
 export const scene = computed<Scene | null>(() => {
   if (graph.value === null || layout.value === null) return null;
-  return compose({
+  const next = compose({
     graph: graph.value,
     grouping: grouping.value,
     groups: groups.value,
     layout: layout.value,
     zoom: detail.value,
     selection: selection.value,
-    found: found.value,
     sick: sick.value,
+    layers: layers.value,
+    top: top.value,
+    before: drawn,
   });
+  drawn = new Set(next.links.map((link) => link.id));
+  return next;
 });
 
 /** Fitting enlarges no further than this. */
@@ -145,6 +180,38 @@ export function regroup(next: Grouping): void {
   if (kind === 'group' || kind === 'link') selection.value = null;
 }
 
+/** Takes a picture of another filter: it is another map, so the camera follows again. */
+export function show(next: Graph, wish: Wish): void {
+  batch(() => {
+    if (wish.filter !== shown.peek().filter) cameraTaken.value = false;
+    if (wish !== shown.peek()) shown.value = wish;
+    received.value = next;
+  });
+}
+
+/** Lays the map out anew: only this moves what is there. */
+export function tidy(): void {
+  tidied.value += 1;
+  cameraTaken.value = false;
+}
+
+/** Switches a layer. */
+export function toggleLayer(layer: Layer): void {
+  const next = new Set(layers.value);
+  if (!next.delete(layer)) next.add(layer);
+  layers.value = next;
+}
+
+/** Hides what is in every cluster's picture, or shows it again. */
+export function toggleNoise(): void {
+  asked.value = { ...asked.value, hideNoise: !asked.value.hideNoise };
+}
+
+/** Asks for everything again. */
+export function clearFilter(): void {
+  query.value = '';
+}
+
 /** Selects, or with null deselects. */
 export function select(next: Selection | null): void {
   selection.value = next;
@@ -170,7 +237,10 @@ export function keepAddress(): () => void {
       grouping: chosenGrouping.value,
       selection: selection.value,
       table: tableOpen.value,
-      query: query.value,
+      query: asked.value.filter,
+      hideNoise: asked.value.hideNoise,
+      layers: LAYERS.filter((layer) => layers.value.has(layer)),
+      top: top.value,
       underlay: underlay.value,
     });
     window.history.replaceState(null, '', `${location.pathname}${text}`);

@@ -25,6 +25,8 @@ export interface Source {
 /** What the stream needs from its surroundings. */
 export interface StreamOptions {
   readonly open: () => Source;
+  /** Asks why a source was refused: it cannot tell by itself. Null where nothing is wrong any more. */
+  readonly explain: () => Promise<string | null>;
   readonly onGraph: (graph: Graph) => void;
   readonly onConnection: (connection: Connection) => void;
   readonly later: (run: () => void, ms: number) => void;
@@ -99,7 +101,14 @@ export function follow(options: StreamOptions): () => void {
       if (mine !== source) return;
       failed('the stream ended');
       // While it is CONNECTING the browser tries again by itself, with Last-Event-ID.
-      if (mine.readyState === CLOSED) reopen();
+      if (mine.readyState !== CLOSED) return;
+      reopen();
+      options.explain().then(
+        (why) => {
+          if (why !== null && !stopped && broken !== null) failed(why);
+        },
+        () => undefined,
+      );
     };
   };
   options.onConnection({ kind: 'connecting' });

@@ -71,8 +71,8 @@ export function Strip() {
         <div class="ticks" aria-hidden="true">
           {store.narrow.value ? (
             <>
-              <span>−10 min</span>
-              <span>−5</span>
+              <span>−60 min</span>
+              <span>−30</span>
             </>
           ) : (
             <>

@@ -6,6 +6,7 @@ import type { Graph } from './graph';
 import { isLossy, lossRatio } from './health';
 import { CloseIcon, LossIcon } from './icons';
 import { duration, failed, roundTrips } from './known';
+import { Why } from './panels/banners';
 import { order, type Sort, type SortKey, visibleRows } from './rows';
 import * as store from './store';
 import type { Edge, Vertex } from './view';
@@ -156,9 +157,9 @@ export function EdgeTable() {
   if (graph === null) return <p class="empty">Waiting for the collector's first picture.</p>;
   const rowHeight = store.narrow.value ? 44 : 30;
   const now = performance.now();
-  const by = [sort.value, store.query.value, graph.edges.size];
+  const by = [sort.value, store.shown.value, graph.edges.size];
   if (now - kept.current.at > REORDER_MS || by.some((value, index) => value !== kept.current.by[index]))
-    kept.current = { ids: order(graph, store.found.value, sort.value), at: now, by };
+    kept.current = { ids: order(graph, sort.value), at: now, by };
   const ids = kept.current.ids.filter((id) => graph.edges.has(id));
   const { first, end } = visibleRows(ids.length, view.value.top, view.value.height, rowHeight);
   const onSort = (key: SortKey) => {
@@ -206,12 +207,10 @@ export function EdgeTable() {
           )}
         </tbody>
       </table>
-      {ids.length === 0 && (
-        <p class="empty">
-          {graph.edges.size === 0
-            ? 'No traffic seen yet. A link appears with its first packet.'
-            : 'No link matches.'}
-        </p>
+      {store.empty.value !== null && (
+        <div class="empty">
+          <Why reason={store.empty.value} />
+        </div>
       )}
     </section>
   );

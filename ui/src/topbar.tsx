@@ -1,10 +1,12 @@
 /** Top bar: which cluster, how grouped, search, counts, switches. */
 import { useSignal } from '@preact/signals';
-import { useEffect, useRef } from 'preact/hooks';
+import { noiseCount } from './empty';
 import { count } from './format';
 import { isPresent } from './graph';
 import { GROUPINGS, type Grouping } from './groups';
-import { LinkIcon, Logo, MoonIcon, SearchIcon, SunIcon, TableIcon } from './icons';
+import { LinkIcon, Logo, MoonIcon, SunIcon, TableIcon } from './icons';
+import { LAYERS, type Layer } from './layers';
+import { NoiseSwitch, SearchBox } from './search';
 import * as store from './store';
 
 const NAMES: Record<Grouping, string> = { node: 'Node', namespace: 'Namespace', workload: 'Workload' };
@@ -59,24 +61,34 @@ function GroupSelect() {
   );
 }
 
+const LAYER_NAMES: Record<Layer, [string, string]> = {
+  l4: ['L4', 'Layer 4: TCP, UDP, SCTP and ICMP'],
+  dns: ['DNS', 'Links to name servers'],
+  drops: ['Drops', 'Everything unhealthy, whatever it carries'],
+};
+
 /** What is layered on the map; what carries other traffic only when asked for. */
 function Layers() {
   return (
     <>
-      <span class="chip" title="Layer 4: TCP, UDP, SCTP and ICMP">
-        <i class="dot l4" />
-        L4
-      </span>
-      {!store.narrow.value && (
-        <span class="chip" title="Links to name servers">
-          <i class="dot dns" />
-          DNS
-        </span>
-      )}
+      {LAYERS.map((layer) => (
+        <button
+          type="button"
+          key={layer}
+          class="chip switch"
+          data-testid={`layer-${layer}`}
+          aria-pressed={store.layers.value.has(layer)}
+          title={LAYER_NAMES[layer][1]}
+          onClick={() => store.toggleLayer(layer)}
+        >
+          <i class={`dot ${layer}`} />
+          {LAYER_NAMES[layer][0]}
+        </button>
+      ))}
       {(store.hasUnderlay.value || store.underlay.value) && (
         <button
           type="button"
-          class="chip"
+          class="chip switch"
           data-testid="underlay"
           aria-pressed={store.underlay.value}
           title="Tunnels between nodes, which carry other traffic"
@@ -92,56 +104,12 @@ function Layers() {
   );
 }
 
-function SearchBox() {
-  const input = useRef<HTMLInputElement>(null);
-  useEffect(() => {
-    const focus = (event: KeyboardEvent) => {
-      const target = event.target as HTMLElement;
-      if (event.key !== '/' || target.matches('input, select, textarea')) return;
-      event.preventDefault();
-      input.current?.focus();
-    };
-    document.addEventListener('keydown', focus);
-    return () => document.removeEventListener('keydown', focus);
-  }, []);
-  const found = store.found.value;
-  return (
-    <search class="search">
-      <SearchIcon />
-      <input
-        ref={input}
-        type="search"
-        data-testid="search"
-        aria-label="Search pods, workloads, namespaces, addresses, DNS names and ports"
-        placeholder={store.narrow.value ? 'Search' : 'Search pods, IPs, DNS names, ports'}
-        value={store.query.value}
-        spellcheck={false}
-        autocomplete="off"
-        onInput={(event) => {
-          store.query.value = event.currentTarget.value;
-        }}
-        onKeyDown={(event) => {
-          if (event.key !== 'Escape') return;
-          store.query.value = '';
-          event.currentTarget.blur();
-        }}
-      />
-      {found === null ? (
-        <kbd>/</kbd>
-      ) : (
-        <span class="hits" data-testid="hits" role="status">
-          {count(found.vertices.size)} found
-        </span>
-      )}
-    </search>
-  );
-}
-
 function Counts() {
   const graph = store.graph.value;
   if (graph === null) return null;
   let pods = 0;
   for (const vertex of graph.vertices.values()) if (vertex.kind === 'pod' && isPresent(vertex)) pods += 1;
+  const hidden = graph.hidden.edges + noiseCount(graph.hidden);
   const one = (value: number, word: string) => (
     <span data-testid={`count-${word}s`}>
       <b>{count(value)}</b> {value === 1 ? word : `${word}s`}
@@ -151,7 +119,13 @@ function Counts() {
     <div class="counts">
       {one(graph.nodes.size, 'node')}
       {one(pods, 'pod')}
-      {one(graph.edges.size, 'link')}
+      {hidden > 0 ? (
+        <span data-testid="count-links">
+          <b>{count(graph.edges.size)}</b> of {count(graph.edges.size + hidden)} links
+        </span>
+      ) : (
+        one(graph.edges.size, 'link')
+      )}
     </div>
   );
 }
@@ -238,6 +212,7 @@ export function TopBar() {
         {store.tab.value === 'map' && (
           <div class="chips">
             <Layers />
+            <NoiseSwitch />
             <GroupSelect />
           </div>
         )}
@@ -248,6 +223,7 @@ export function TopBar() {
       <Brand />
       <Grouper />
       <Layers />
+      <NoiseSwitch />
       <div class="grow" />
       <SearchBox />
       <Counts />

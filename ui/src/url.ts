@@ -1,13 +1,23 @@
 /** Pure: the page's state in its address. */
 import { GROUPINGS, type Grouping } from './groups';
+import { LAYERS, type Layer } from './layers';
 import type { End, Selection } from './select';
+
+/** How many links may be drawn at once. */
+export const TOPS = [250, 500, 1500, 5000] as const;
+const TOP = 1500;
 
 /** What an address holds. */
 export interface Place {
   readonly grouping: Grouping | null;
   readonly selection: Selection | null;
   readonly table: boolean;
+  /** The filter. */
   readonly query: string;
+  readonly hideNoise: boolean;
+  readonly layers: readonly Layer[];
+  /** Links drawn at once. */
+  readonly top: number;
   /** Traffic that carries other traffic is shown. */
   readonly underlay: boolean;
 }
@@ -21,8 +31,17 @@ export function readPlace(search: string): Place {
     selection: readSelection(of),
     table: of.get('table') === '1',
     query: of.get('q') ?? '',
+    hideNoise: of.get('noise') === 'hide',
+    layers: readLayers(of.get('layers')),
+    top: TOPS.find((one) => String(one) === of.get('top')) ?? TOP,
     underlay: of.get('underlay') === '1',
   };
+}
+
+function readLayers(text: string | null): readonly Layer[] {
+  if (text === null) return LAYERS;
+  const words = text.split(',');
+  return LAYERS.filter((one) => words.includes(one));
 }
 
 function readSelection(of: URLSearchParams): Selection | null {
@@ -30,6 +49,7 @@ function readSelection(of: URLSearchParams): Selection | null {
     ['edge', 'edge'],
     ['vertex', 'vertex'],
     ['tile', 'group'],
+    ['workload', 'workload'],
     ['node', 'node'],
   ] as const) {
     const id = of.get(key);
@@ -43,15 +63,20 @@ function readSelection(of: URLSearchParams): Selection | null {
 function readEnd(text: string | null): End | null {
   if (text === null || text.length < 3) return null;
   if (text.startsWith('g:')) return { kind: 'group', id: text.slice(2) };
+  if (text.startsWith('w:')) return { kind: 'workload', id: text.slice(2) };
   if (text.startsWith('v:')) return { kind: 'vertex', id: text.slice(2) };
   return null;
 }
 
 /** Writes a query string; empty when everything is as it comes. */
-export function writePlace({ grouping, selection, table, query, underlay }: Place): string {
+export function writePlace(place: Place): string {
+  const { grouping, selection, table, query, underlay, hideNoise, layers, top } = place;
   const of = new URLSearchParams();
   if (grouping !== null) of.set('group', grouping);
   if (query !== '') of.set('q', query);
+  if (hideNoise) of.set('noise', 'hide');
+  if (layers.length < LAYERS.length) of.set('layers', layers.join(','));
+  if (top !== TOP) of.set('top', String(top));
   if (selection?.kind === 'link') {
     of.set('from', writeEnd(selection.from));
     of.set('to', writeEnd(selection.to));
@@ -63,5 +88,5 @@ export function writePlace({ grouping, selection, table, query, underlay }: Plac
 }
 
 function writeEnd(end: End): string {
-  return `${end.kind === 'group' ? 'g' : 'v'}:${end.id}`;
+  return `${end.kind[0]}:${end.id}`;
 }

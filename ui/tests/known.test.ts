@@ -57,7 +57,7 @@ describe('a fact that nobody told', () => {
       clientSide: side({ sockets: sockets(1, 100 * refused, refused) }),
     });
     const all = graphOf([pod('z')], [edge('a', 'z'), of('b', 0), of('c', 4)]);
-    const by = (key: 'rtt' | 'failed') => order(all, null, { key, descending: true }).map((id) => id[0]);
+    const by = (key: 'rtt' | 'failed') => order(all, { key, descending: true }).map((id) => id[0]);
     expect([by('failed'), by('rtt')]).toEqual([
       ['c', 'b', 'a'],
       ['c', 'b', 'a'],

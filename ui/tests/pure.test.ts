@@ -4,58 +4,66 @@ import { between, fit, toWorld, zoomAt } from '../src/camera';
 import * as format from '../src/format';
 import { firstGrouping, groupsOf } from '../src/groups';
 import { troubles } from '../src/health';
-import { EMPTY, MAX_BARS, MAX_POINTS, MAX_TRAILS, remember } from '../src/history';
+import { BAR_MS, chartOf, EMPTY, MAX_BARS, MAX_POINTS, MAX_TRAILS, remember, summed } from '../src/history';
+import { LAYERS } from '../src/layers';
 import { order, visibleRows } from '../src/rows';
 import { readPlace, writePlace } from '../src/url';
 import { edge, graphOf, node, pod } from './make';
 
+const BARE = {
+  grouping: null,
+  selection: null,
+  table: false,
+  query: '',
+  underlay: false,
+  hideNoise: false,
+  layers: LAYERS,
+  top: 1500,
+} as const;
+
 describe('the address', () => {
   it.each([
     {
+      ...BARE,
       grouping: 'node',
       selection: { kind: 'edge', id: 'a b>c:80/tcp' },
       table: true,
-      query: 'x y',
+      query: 'ns:"x y" -port:443',
       underlay: true,
+      hideNoise: true,
+      layers: ['l4', 'drops'],
+      top: 500,
     },
-    { grouping: null, selection: null, table: false, query: '', underlay: false },
+    BARE,
+    { ...BARE, layers: [] },
     {
+      ...BARE,
       grouping: 'workload',
       selection: {
         kind: 'link',
         from: { kind: 'group', id: '~world' },
         to: { kind: 'vertex', id: 'pod:a/b' },
       },
-      table: false,
-      query: '',
-      underlay: false,
     },
     {
-      grouping: 'namespace',
-      selection: { kind: 'group', id: 'shop' },
-      table: false,
-      query: '',
-      underlay: false,
+      ...BARE,
+      selection: {
+        kind: 'link',
+        from: { kind: 'workload', id: 'shop/web' },
+        to: { kind: 'workload', id: 'shop/cart' },
+      },
     },
-    {
-      grouping: 'namespace',
-      selection: { kind: 'node', id: 'n1' },
-      table: false,
-      query: '',
-      underlay: false,
-    },
+    { ...BARE, grouping: 'namespace', selection: { kind: 'group', id: 'shop' } },
+    { ...BARE, grouping: 'namespace', selection: { kind: 'workload', id: 'shop/web' } },
+    { ...BARE, grouping: 'namespace', selection: { kind: 'node', id: 'n1' } },
   ] as const)('keeps %j', (place) => {
     expect(readPlace(writePlace(place))).toEqual(place);
   });
 
-  it('takes no nonsense', () => {
-    expect(readPlace('?group=planet&from=x&to=v:a&table=yes')).toEqual({
-      grouping: null,
-      selection: null,
-      table: false,
-      query: '',
-      underlay: false,
-    });
+  it('takes no nonsense, and says nothing of what is as it comes', () => {
+    const text = '?group=planet&from=x&to=v:a&table=yes&noise=loud&top=7&layers=l4,dns,drops,http';
+    expect(readPlace(text)).toEqual(BARE);
+    expect(writePlace(BARE)).toBe('');
   });
 });
 
@@ -66,8 +74,8 @@ describe('the table', () => {
   );
 
   it('sorts by any column, both ways', () => {
-    const by = (key: Parameters<typeof order>[2]['key'], descending: boolean) =>
-      order(graph, null, { key, descending }).map((id) => id[0]);
+    const by = (key: Parameters<typeof order>[1]['key'], descending: boolean) =>
+      order(graph, { key, descending }).map((id) => id[0]);
     expect(by('rate', true)).toEqual(['c', 'b', 'a']);
     expect(by('client', false)).toEqual(['a', 'b', 'c']);
     expect(by('loss', true)[0]).toBe('b');
@@ -90,10 +98,16 @@ it('what is remembered is bounded', () => {
   expect(history.trails.size).toBe(MAX_TRAILS);
   expect(history.bars).toHaveLength(1);
   const small = graphOf(pods, edges.slice(0, 1));
-  for (let second = 5; second < MAX_BARS * 5 + 300; second++)
+  const first = () => history.trails.get(edges[0]?.id ?? '') ?? { rate: [], loss: [], hour: [] };
+  expect(chartOf(first()).span).toBe('last 2 min');
+  for (let second = 5; second < (MAX_BARS * BAR_MS) / 1000 + 300; second++)
     history = remember(history, small, second * 1000);
   expect(history.bars).toHaveLength(MAX_BARS);
-  expect(history.trails.get(edges[0]?.id ?? '')?.rate).toHaveLength(MAX_POINTS);
+  expect(first().rate).toHaveLength(MAX_POINTS);
+  expect(first().hour).toHaveLength(MAX_BARS);
+  expect(chartOf(first())).toMatchObject({ span: 'last 60 min', rate: Array(MAX_BARS).fill(1) });
+  // Two of the same add up; what is lost is the worse of both.
+  expect(chartOf(summed([first(), first()])).rate).toEqual(Array(MAX_BARS).fill(2));
 });
 
 describe('the camera', () => {

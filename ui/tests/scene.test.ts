@@ -5,13 +5,14 @@ import { fan } from '../src/fan';
 import { distance, measure, pointAt } from '../src/geometry';
 import type { Graph } from '../src/graph';
 import { groupsOf } from '../src/groups';
+import { LAYERS, type Layer } from '../src/layers';
 import { arrange } from '../src/layout';
-import { MAX_LINKS } from '../src/links';
+import { KEEP } from '../src/links';
 import { hit } from '../src/pick';
 import { FLAG, type Scene, type SceneInput, TONE } from '../src/picture';
 import { activity, lineWidth, spacing } from '../src/rate';
 import { compose } from '../src/scene';
-import { type Selection, search } from '../src/select';
+import type { Selection } from '../src/select';
 import { edge, graphOf, node, pod } from './make';
 
 describe('spacing', () => {
@@ -56,10 +57,18 @@ it('lines are 0.55 to 1.7 px, activity has four steps', () => {
   expect([0, 1, 50, 1000].map(activity)).toEqual([0, 1, 2, 3]);
 });
 
+const TOP = 1500;
 const ROOM = { width: 1000, height: 700 };
 function draw(
   graph: Graph,
-  more: { zoom?: number; selection?: Selection; query?: string; sick?: SceneInput['sick'] } = {},
+  more: {
+    zoom?: number;
+    selection?: Selection;
+    sick?: SceneInput['sick'];
+    layers?: readonly Layer[];
+    top?: number;
+    before?: ReadonlySet<string>;
+  } = {},
 ): Scene {
   const groups = groupsOf(graph, 'namespace');
   return compose({
@@ -69,7 +78,9 @@ function draw(
     layout: arrange(null, groups, ROOM),
     zoom: more.zoom ?? 0,
     selection: more.selection ?? null,
-    found: more.query === undefined ? null : search(graph, more.query),
+    layers: new Set(more.layers ?? LAYERS),
+    top: more.top ?? TOP,
+    before: more.before ?? new Set(),
     sick: more.sick ?? new Map(),
   });
 }
@@ -127,7 +138,7 @@ describe('links', () => {
     ];
     const [there, back, near] = fan(
       links,
-      (id) => tiles.get(id),
+      (end) => tiles.get(end.id),
       () => undefined,
       3,
     );
@@ -145,7 +156,7 @@ describe('links', () => {
     for (let a = 0; a < 60; a++)
       for (let b = 0; b < 60; b++) many.push(edge(`a${a}`, `b${b}`, 10 + b, a === 59 ? 0.1 : 0));
     const scene = draw(graphOf(pods, many), { zoom: 2 });
-    expect(scene.links.length).toBeLessThanOrEqual(MAX_LINKS + 60);
+    expect(scene.links.length).toBeLessThanOrEqual(TOP + 60);
     expect(scene.links.filter((link) => link.loss > 0)).toHaveLength(60);
     expect(scene.hiddenLinks).toBe(3600 - scene.links.length);
   });
@@ -214,32 +225,14 @@ describe('layers', () => {
   });
 });
 
-describe('what is picked or searched', () => {
+describe('what is picked', () => {
   const graph = graphOf(two(3), [edge('a0', 'b0', 100), edge('a1', 'b1', 9, 0, 5432)]);
-
-  it('a name that DNS gave is found', () => {
-    const named = graphOf([pod('x', { dnsNames: ['api.pay.example.com'] }), pod('y')], [edge('y', 'x')]);
-    expect([...(search(named, 'pay.example')?.vertices ?? [])]).toEqual(['x']);
-  });
 
   it('a picked edge is a link of its own; the rest has no particles', () => {
     const id = 'a0>b0:80/tcp';
     const { links } = draw(graph, { selection: { kind: 'edge', id } });
     expect(links.filter((link) => !link.dim).map((link) => link.edges)).toEqual([[id]]);
     expect(links.find((link) => link.focus)).toMatchObject({ rate: 100, width: 1.7, alpha: 1 });
-  });
-
-  it('a search dims what does not match', () => {
-    const scene = draw(graph, { query: '5432', zoom: 2 });
-    expect(scene.links.map((link) => link.dim)).toEqual([false, true]);
-    const lit = scene.pods.ids.filter((_, index) => ((scene.pods.flags[index] ?? 0) & FLAG.Dim) === 0);
-    expect([...lit].sort()).toEqual(['a1', 'b1']);
-  });
-
-  it('a search takes several words', () => {
-    expect(search(graph, 'b B1')?.vertices).toEqual(new Set(['b1']));
-    expect(search(graph, '  ')).toBeNull();
-    expect(search(graph, 'nothing-like-it')?.vertices.size).toBe(0);
   });
 });
 
@@ -294,4 +287,102 @@ it('what is under the pointer: pod, then link, then tile', () => {
     kind: 'tile',
   });
   expect(hit(scene, camera, -500, -500, 6)).toBeNull();
+});
+
+describe('levels', () => {
+  // One tile holds two workloads, another one.
+  const pods = [
+    ...Array.from({ length: 60 }, (_, i) => pod(`w${i}`, { namespace: 'shop', workload: 'web' })),
+    ...Array.from({ length: 60 }, (_, i) => pod(`c${i}`, { namespace: 'shop', workload: 'cart' })),
+    ...Array.from({ length: 60 }, (_, i) => pod(`d${i}`, { namespace: 'data', workload: 'db' })),
+    pod('far', { kind: 'external', namespace: null, workload: null }),
+  ];
+  const graph = graphOf(pods, [
+    edge('w0', 'd0', 5),
+    edge('w1', 'd1', 6),
+    edge('c0', 'd0', 7),
+    edge('w0', 'c0', 8),
+    edge('w0', 'w1', 9),
+    edge('c1', 'far', 1),
+  ]);
+  const ends = (zoom: number) =>
+    draw(graph, { zoom }).links.map(({ from, to, rate }) => `${from.id} ${to.id} ${rate}`);
+
+  it('lead from tiles over workloads to pods', () => {
+    expect(draw(graph).level).toBe('group');
+    expect(ends(0)).toEqual(['shop data 18', 'shop ~world 1']);
+    expect(draw(graph, { zoom: 1.2 }).level).toBe('workload');
+    expect(ends(1.2)).toEqual([
+      'shop/web data/db 11',
+      'shop/web shop/cart 8',
+      'shop/cart data/db 7',
+      'shop/cart far 1',
+    ]);
+    expect(draw(graph, { zoom: 2 }).level).toBe('pod');
+    expect(ends(2)).toHaveLength(6);
+  });
+
+  it('of workloads have outlines around all of their pods', () => {
+    const scene = draw(graph, { zoom: 1.2 });
+    expect(scene.areas).toHaveLength(3);
+    const inside = (x: number, y: number) =>
+      scene.areas.some(
+        (area) => x >= area.x && y >= area.y && x <= area.x + area.width && y <= area.y + area.height,
+      );
+    const { x, y, ids } = scene.pods;
+    expect(ids.filter((id, at) => id !== 'far' && !inside(x[at] ?? 0, y[at] ?? 0))).toEqual([]);
+    expect(draw(graph).areas).toEqual([]);
+  });
+
+  it('keep rates: what is drawn of a pair of workloads is what its edges carry', () => {
+    const sum = (zoom: number) => draw(graph, { zoom }).links.reduce((all, link) => all + link.rate, 0);
+    expect(sum(1.2)).toBe(36 - 9);
+    expect(sum(2)).toBe(36);
+  });
+
+  it('are picked like tiles', () => {
+    const scene = draw(graph, { zoom: 1.2, selection: { kind: 'workload', id: 'shop/cart' } });
+    expect(scene.links.filter((link) => !link.dim).map((link) => link.rate)).toEqual([8, 7, 1]);
+  });
+});
+
+describe('the busiest', () => {
+  const pods = two(100);
+  const at = (rates: readonly number[]) =>
+    graphOf(
+      pods,
+      rates.map((rate, index) => edge(`a${index}`, `b${index}`, rate)),
+    );
+  const ids = (scene: Scene) => new Set(scene.links.map((link) => link.id));
+
+  it('stay while another is only a little busier', () => {
+    const first = draw(at([10, 20, 30]), { zoom: 2, top: 2 });
+    expect(first.links.map((link) => link.rate)).toEqual([30, 20]);
+    expect(first.hiddenLinks).toBe(1);
+    const close = draw(at([20 * KEEP - 1, 20, 30]), { zoom: 2, top: 2, before: ids(first) });
+    expect(ids(close)).toEqual(ids(first));
+    const over = draw(at([20 * KEEP + 1, 20, 30]), { zoom: 2, top: 2, before: ids(first) });
+    expect(ids(over)).not.toEqual(ids(first));
+    expect(over.links).toHaveLength(2);
+  });
+});
+
+describe('layers', () => {
+  const graph = graphOf(two(100), [
+    edge('a0', 'b0', 10),
+    edge('a1', 'b1', 20, 0, 53),
+    edge('a2', 'b2', 30, 0.2),
+  ]);
+  const rates = (layers: readonly Layer[]) =>
+    draw(graph, { zoom: 2, layers })
+      .links.map((link) => link.rate)
+      .sort();
+
+  it('are drawn as asked for; what is unhealthy belongs to two of them', () => {
+    expect(rates(LAYERS)).toEqual([10, 20, 30]);
+    expect(rates(['l4'])).toEqual([10, 30]);
+    expect(rates(['dns'])).toEqual([20]);
+    expect(rates(['drops'])).toEqual([30]);
+    expect(rates([])).toEqual([]);
+  });
 });

@@ -26,7 +26,7 @@ class Wire implements Source {
   }
 }
 
-function start() {
+function start(why: string | null = null) {
   const wires: Wire[] = [];
   const graphs: Graph[] = [];
   const states: Connection[] = [];
@@ -38,6 +38,7 @@ function start() {
       wires.push(wire);
       return wire;
     },
+    explain: () => Promise.resolve(why),
     onGraph: (graph) => graphs.push(graph),
     onConnection: (state) => states.push(state),
     later: (run, ms) => {
@@ -110,5 +111,20 @@ describe('the stream', () => {
     const opened = wires.length;
     pass();
     expect(wires).toHaveLength(opened);
+  });
+
+  it('says why it was refused, in the words of who refused it', async () => {
+    const { wires, states, pass } = start('64 different views are open; hint: close one');
+    const [wire] = wires;
+    if (wire === undefined) throw new Error('no source');
+    Object.assign(wire, { readyState: 2 });
+    wire.onerror?.(new Event('error'));
+    await Promise.resolve();
+    expect(states.at(-1)).toMatchObject({
+      kind: 'broken',
+      why: '64 different views are open; hint: close one',
+    });
+    pass();
+    expect(wires).toHaveLength(2);
   });
 });

@@ -1,6 +1,8 @@
 /** What must not be overlooked: no stream, stale names, lost telemetry. Each with its own shape and words. */
+import type { Reason } from '../empty';
 import { span } from '../format';
 import { WarningIcon } from '../icons';
+import { LAYERS } from '../layers';
 import * as store from '../store';
 
 /** All banners that apply. */
@@ -69,27 +71,42 @@ export function Banners() {
   );
 }
 
-/** Why the map is empty, and what to do. */
+const REMEDIES = {
+  'clear-filter': { word: 'Clear the filter', run: store.clearFilter },
+  'show-noise': { word: 'Show noise', run: store.toggleNoise },
+} as const;
+
+/** Why nothing is there, and what to do. */
+export function Why({ reason }: { reason: Reason }) {
+  const remedy = reason.remedy === null ? null : REMEDIES[reason.remedy];
+  return (
+    <>
+      <h2>{reason.title}</h2>
+      <p>{reason.text}</p>
+      {remedy !== null && (
+        <button type="button" class="text-button" data-testid="remedy" onClick={remedy.run}>
+          {remedy.word}
+        </button>
+      )}
+    </>
+  );
+}
+
+/** Over the map while no link is drawn on it. */
 export function EmptyMap() {
-  const graph = store.graph.value;
-  const say = (title: string, text: string) => (
-    <div class="empty-map" data-testid="empty">
-      <h2>{title}</h2>
-      <p>{text}</p>
+  const reason = store.empty.value;
+  if (reason !== null)
+    return (
+      <div class={store.layout.value === null ? 'empty-map' : 'empty-map over'} data-testid="empty">
+        <Why reason={reason} />
+      </div>
+    );
+  const scene = store.scene.value;
+  if (scene === null || scene.links.length > 0 || store.layers.value.size === LAYERS.length) return null;
+  return (
+    <div class="empty-map over" data-testid="empty">
+      <h2>No layer shows a link</h2>
+      <p>Layers that are off: {LAYERS.filter((one) => !store.layers.value.has(one)).join(', ')}.</p>
     </div>
   );
-  if (graph === null)
-    return store.connection.value.kind === 'broken'
-      ? say('The collector does not answer', 'The page tries again by itself.')
-      : say('Connecting', 'Asking the collector for the first picture.');
-  if (graph.nodes.size === 0 && graph.vertices.size === 0)
-    return say('No agents yet', 'The collector is up, but no agent has reported. Start one on every node.');
-  if (graph.vertices.size === 0)
-    return graph.names === null || graph.names.state === 'none'
-      ? say(
-          'No names and no traffic yet',
-          'The collector has no source of names. Traffic will show by address until it has one.',
-        )
-      : say('No pods and no traffic yet', 'Agents report, but nothing has been seen on their devices.');
-  return null;
 }

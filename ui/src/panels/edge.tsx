@@ -2,9 +2,10 @@
 import { bytes, callName, clock, count, percent, rate, service } from '../format';
 import type { Graph } from '../graph';
 import { isLossy, lossRatio, lostPackets } from '../health';
+import { chartOf } from '../history';
 import { ArrowIcon, LossIcon } from '../icons';
 import { duration, roundTrips } from '../known';
-import { isDns } from '../links';
+import { isDns } from '../layers';
 import * as store from '../store';
 import type { Amount, Edge, Side } from '../view';
 import { EdgeFacts } from './facts';
@@ -141,6 +142,7 @@ function LostBetween({ edge }: { edge: Edge }) {
 export function EdgePanel({ edge, graph }: { edge: Edge; graph: Graph }) {
   const lossy = isLossy(edge);
   const trail = store.history.value.trails.get(edge.id);
+  const chart = trail === undefined ? undefined : chartOf(trail);
   const client = graph.vertices.get(edge.client);
   const server = graph.vertices.get(edge.server);
   const measured = edge.loss.status === 'measured';
@@ -187,23 +189,23 @@ export function EdgePanel({ edge, graph }: { edge: Edge; graph: Graph }) {
           ))}
         </ul>
       )}
-      {lossy && trail !== undefined && (
+      {lossy && chart !== undefined && (
         <section>
           <h3>
-            Loss <span>last 2 min</span>
+            Loss <span>{chart.span}</span>
           </h3>
-          <Chart values={trail.loss} tone="bad" label="Loss over the last two minutes" />
+          <Chart values={chart.loss} tone="bad" label={`Loss, ${chart.span}`} />
         </section>
       )}
-      {trail !== undefined && (
+      {chart !== undefined && (
         <section>
           <h3>
             Packets/s{' '}
             <span>
-              {rate(trail.rate[0] ?? 0)} → {rate(edge.rate.forwardSkbs)}
+              {rate(chart.rate[0] ?? 0)} → {rate(edge.rate.forwardSkbs)} · {chart.span}
             </span>
           </h3>
-          <Chart values={trail.rate} tone="l4" label="Packets per second over the last two minutes" />
+          <Chart values={chart.rate} tone="l4" label={`Packets per second, ${chart.span}`} />
         </section>
       )}
       <section>

@@ -9,6 +9,7 @@ import { EdgePanel } from './edge';
 import { NodePanel } from './nodes';
 import { Overview } from './overview';
 import { BundlePanel, VertexPanel } from './vertex';
+import { WorkloadPanel } from './workload';
 
 function Details({ selection, graph }: { selection: Selection; graph: Graph }) {
   const grouping = store.grouping.value;
@@ -31,7 +32,12 @@ function Details({ selection, graph }: { selection: Selection; graph: Graph }) {
       if (node === undefined) return <Gone what="This node" id={selection.id} />;
       return <NodePanel node={node} graph={graph} grouping={grouping} />;
     }
+    case 'workload':
+      return <WorkloadPanel id={selection.id} graph={graph} grouping={grouping} />;
     case 'group': {
+      // A tile may be a workload itself.
+      if (grouping === 'workload' && selection.id.includes('/'))
+        return <WorkloadPanel id={selection.id} graph={graph} grouping={grouping} />;
       const group = store.groups.value.find((one) => one.id === selection.id);
       if (group === undefined) return <Gone what="This group" id={selection.id} />;
       const title = <span class="cut">{group.label}</span>;

@@ -61,7 +61,7 @@ export function Ail({ of }: { of: Sickness }) {
   );
 }
 
-/** A line chart of the last two minutes, filled below. */
+/** A line chart that grows from the right, filled below. */
 export function Chart({
   values,
   tone,

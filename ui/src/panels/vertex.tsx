@@ -8,7 +8,8 @@ import * as store from '../store';
 import type { Edge, Vertex } from '../view';
 import { Badge, EdgeList, Fact, Stats } from './parts';
 
-function sums(edges: readonly Edge[]) {
+/** How many links, and what they carry. */
+export function sums(edges: readonly Edge[]) {
   let packets = 0;
   let volume = 0;
   // What carries other traffic would count it twice.
@@ -24,7 +25,8 @@ function sums(edges: readonly Edge[]) {
   ];
 }
 
-const worstFirst = (edges: readonly Edge[]) => {
+/** What is ill first, then what is busiest. */
+export const worstFirst = (edges: readonly Edge[]) => {
   const ill = (edge: Edge) => {
     if (isLossy(edge)) return 3;
     const tone = store.sick.value.get(edge.id)?.[0]?.tone;
