@@ -5,6 +5,7 @@ mod demo;
 mod e2e;
 mod ebpf;
 mod lab;
+mod load;
 mod setup;
 mod step;
 mod sys;
@@ -34,6 +35,8 @@ enum Chore {
     Demo(demo::Args),
     /// Bring up the lab by hand
     Lab(lab::Args),
+    /// Play a cluster of any size: real reports to a real collector
+    Load(load::Args),
     /// Run every test, tier by tier
     Test(test::Args),
     /// Boot other kernels in virtual machines, and run the kernel tests inside each
@@ -65,6 +68,10 @@ fn run(chore: Chore) -> anyhow::Result<ExitCode> {
             in_lab(purpose, || demo::run(&args))
         }
         Chore::Lab(args) => in_lab(Purpose::Demo, || lab::run(&args)),
+        Chore::Load(args) => {
+            setup::prepare(Purpose::Replay)?;
+            load::run(&args).map(|()| ExitCode::SUCCESS)
+        }
         Chore::Test(args) => test::run(&args).map(|()| ExitCode::SUCCESS),
         Chore::Vm(args) => vm::run(&args).map(|_| ExitCode::SUCCESS),
         Chore::VmGuest => vm::guest().map(|()| ExitCode::SUCCESS),

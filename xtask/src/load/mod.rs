@@ -1,0 +1,207 @@
+//! `cargo xtask load`: a cluster of any size that is not there: real reports, over real sockets, to a real collector.
+//!
+//! Every node has a connection of its own and reports all its edges once a second, the nodes spread over the second: so a
+//! browser gets ten deltas a second, each of a tenth of the edges.
+
+mod agent;
+mod world;
+
+use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::path::PathBuf;
+use std::process::{Child, Command};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, RwLock};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, bail};
+use lab::Stop;
+
+use self::agent::Agent;
+use self::world::World;
+
+/// How long the collector may take to answer, and to know every node.
+const READY_WAIT: Duration = Duration::from_secs(60);
+/// How many connections are served by one thread.
+const NODES_PER_THREAD: usize = 20;
+/// Pods are replaced this often, as many as their rate asks for: the collector reads its list twice a second.
+const CHURN_EVERY: Duration = Duration::from_millis(500);
+
+/// The cluster that is played.
+#[derive(Debug, Clone, clap::Args)]
+pub(crate) struct Size {
+    /// Nodes, each with an agent
+    #[arg(long, default_value_t = 154, value_parser = clap::value_parser!(u16).range(1..=4096))]
+    pub(crate) nodes: u16,
+    /// Pods
+    #[arg(long, default_value_t = 4000, value_parser = clap::value_parser!(u32).range(10..=65_536))]
+    pub(crate) pods: u32,
+    /// Edges
+    #[arg(long, default_value_t = 12_000, value_parser = clap::value_parser!(u32).range(1..=120_000))]
+    pub(crate) edges: u32,
+    /// Another cluster of the same size
+    #[arg(long, default_value_t = 7)]
+    pub(crate) seed: u64,
+    /// Pods replaced by others in a second
+    #[arg(long, default_value_t = 0, value_name = "N")]
+    pub(crate) churn: u32,
+}
+
+/// Arguments of `cargo xtask load`.
+#[derive(Debug, clap::Args)]
+pub(crate) struct Args {
+    #[command(flatten)]
+    size: Size,
+    /// Port of the page on 127.0.0.1
+    #[arg(long, default_value_t = 7380)]
+    port: u16,
+    /// Stop by itself after so many seconds
+    #[arg(long = "for", value_name = "SECONDS")]
+    time: Option<u64>,
+}
+
+/// Plays it until its time is over or a signal comes.
+pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
+    let stop = Stop::on_signals()?;
+    let load = Load::start(&args.size, args.port)?;
+    let Size { nodes, pods, edges, .. } = args.size;
+    println!("Orrery is up        http://{}", load.address);
+    println!(
+        "what it shows       {nodes} nodes, {pods} pods, {edges} edges, one of them loses packets: payments to ledger"
+    );
+    println!("Ctrl-C stops it; nothing is left behind");
+    let start = Instant::now();
+    let over = || args.time.is_some_and(|time| start.elapsed() >= Duration::from_secs(time));
+    while !over() && !stop.within(Duration::from_millis(200)) {
+        load.check()?;
+    }
+    println!("{} reports, {} refused", load.sent.load(Ordering::Relaxed), load.refused.load(Ordering::Relaxed));
+    Ok(())
+}
+
+/// A collector, and agents that are not there. All ends when it is dropped.
+pub(crate) struct Load {
+    pub(crate) address: SocketAddr,
+    collector: Collector,
+    stop: Arc<AtomicBool>,
+    sent: Arc<AtomicU64>,
+    refused: Arc<AtomicU64>,
+}
+
+/// A child that does not outlive us.
+struct Collector(std::sync::Mutex<Child>);
+
+impl Drop for Collector {
+    fn drop(&mut self) {
+        if let Ok(child) = self.0.get_mut() {
+            // It may have ended by itself; then there is nothing to do.
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+impl Drop for Load {
+    fn drop(&mut self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Load {
+    /// Starts the collector and all agents, and waits until every node is known.
+    pub(crate) fn start(size: &Size, port: u16) -> anyhow::Result<Self> {
+        let world = Arc::new(RwLock::new(World::new(size)));
+        let folder = crate::sys::work_dir().join("load");
+        std::fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+        let list = folder.join(format!("pods-{port}.json"));
+        write_list(&world, &list)?;
+        let address = SocketAddr::from((Ipv4Addr::LOCALHOST, port));
+        let reports = free_address()?;
+        let mut command = Command::new(lab::binary("orrery-collector")?);
+        command.args(["--listen", &address.to_string(), "--report-listen", &reports.to_string()]);
+        command.args(["--cluster", "load", "--log-level", "warn", "--pods"]).arg(&list);
+        let collector = Collector(std::sync::Mutex::new(command.spawn().context("start the collector")?));
+        let load = Self {
+            address,
+            collector,
+            stop: Arc::new(AtomicBool::new(false)),
+            sent: Arc::default(),
+            refused: Arc::default(),
+        };
+        load.until("answers", || load.get("/readyz").is_ok_and(|(status, _)| status == 200))?;
+        load.play(size, &world, reports);
+        if size.churn > 0 {
+            load.churn(size.churn, Arc::clone(&world), list);
+        }
+        let nodes = format!("orrery_collector_merge_nodes {}\n", size.nodes);
+        load.until("knows every node", || load.get("/metrics").is_ok_and(|(_, text)| text.contains(&nodes)))?;
+        Ok(load)
+    }
+
+    /// Fails when the collector has ended.
+    pub(crate) fn check(&self) -> anyhow::Result<()> {
+        let mut child = self.collector.0.lock().map_err(|_| anyhow::anyhow!("a thread panicked"))?;
+        match child.try_wait().context("ask for the collector")? {
+            Some(status) => bail!("the collector ended: {status}"),
+            None => Ok(()),
+        }
+    }
+
+    /// A GET of the collector: status and body.
+    pub(crate) fn get(&self, target: &str) -> anyhow::Result<(u16, String)> {
+        let mut client = lab::http1::Client::tcp(self.address, Duration::from_secs(20))?;
+        let response = client.request("orrery", target, &[])?;
+        Ok((response.status, String::from_utf8_lossy(&response.body).into_owned()))
+    }
+
+    fn until(&self, what: &str, mut ready: impl FnMut() -> bool) -> anyhow::Result<()> {
+        let start = Instant::now();
+        while !ready() {
+            self.check()?;
+            if start.elapsed() > READY_WAIT {
+                bail!("waited {READY_WAIT:?}, but no collector {what}");
+            }
+            std::thread::sleep(Duration::from_millis(50));
+        }
+        Ok(())
+    }
+
+    fn play(&self, size: &Size, world: &Arc<RwLock<World>>, reports: SocketAddr) {
+        let nodes: Vec<u16> = (0..size.nodes).collect();
+        for nodes in nodes.chunks(NODES_PER_THREAD) {
+            let agents: Vec<Agent> = nodes.iter().map(|node| Agent::new(*node, size.nodes, reports)).collect();
+            let (world, stop) = (Arc::clone(world), Arc::clone(&self.stop));
+            let (sent, refused) = (Arc::clone(&self.sent), Arc::clone(&self.refused));
+            std::thread::spawn(move || agent::play(agents, &world, &stop, &sent, &refused));
+        }
+    }
+
+    fn churn(&self, per_second: u32, world: Arc<RwLock<World>>, list: PathBuf) {
+        let stop = Arc::clone(&self.stop);
+        std::thread::spawn(move || {
+            let share = u32::try_from(Duration::from_secs(1).as_millis() / CHURN_EVERY.as_millis()).unwrap_or(1);
+            while !stop.load(Ordering::Relaxed) {
+                std::thread::sleep(CHURN_EVERY);
+                if let Ok(mut world) = world.write() {
+                    world.replace_pods(per_second.div_ceil(share));
+                }
+                if let Err(error) = write_list(&world, &list) {
+                    eprintln!("error: {error:#}");
+                    return;
+                }
+            }
+        });
+    }
+}
+
+/// Written beside and moved into place: nobody reads half a list.
+fn write_list(world: &RwLock<World>, list: &std::path::Path) -> anyhow::Result<()> {
+    let json = world.read().map_err(|_| anyhow::anyhow!("a thread panicked"))?.pod_list();
+    let beside = list.with_extension("new");
+    std::fs::write(&beside, json).with_context(|| format!("write {}", beside.display()))?;
+    std::fs::rename(&beside, list).with_context(|| format!("move {}", list.display()))
+}
+
+fn free_address() -> anyhow::Result<SocketAddr> {
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).context("find a free port")?;
+    listener.local_addr().context("find a free port")
+}
