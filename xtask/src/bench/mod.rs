@@ -4,6 +4,7 @@ mod kernel;
 mod latency;
 mod process;
 mod sender;
+mod ui;
 
 /// Options of `cargo xtask bench`.
 #[derive(clap::Args)]
@@ -22,12 +23,21 @@ enum Bench {
     },
     /// What the kernel side costs a packet, and the agent a flow
     Kernel(kernel::Args),
+    /// The page in a browser without a GPU, fed by a cluster of any size
+    Ui {
+        #[command(flatten)]
+        size: crate::load::Size,
+        /// Port of the collector on 127.0.0.1
+        #[arg(long, default_value_t = 7396)]
+        port: u16,
+    },
 }
 
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     match &args.bench {
         Bench::Latency { edges } => latency::run(*edges),
         Bench::Kernel(args) => kernel::run(args),
+        Bench::Ui { size, port } => ui::run(size, *port),
     }
 }
 

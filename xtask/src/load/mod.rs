@@ -26,6 +26,9 @@ const NODES_PER_THREAD: usize = 20;
 /// Pods are replaced this often, as many as their rate asks for: the collector reads its list twice a second.
 const CHURN_EVERY: Duration = Duration::from_millis(500);
 
+/// Of the times in `/proc`, on every architecture we build for.
+const TICKS_PER_SECOND: f64 = 100.0;
+
 /// The cluster that is played.
 #[derive(Debug, Clone, clap::Args)]
 pub(crate) struct Size {
@@ -144,6 +147,16 @@ impl Load {
             Some(status) => bail!("the collector ended: {status}"),
             None => Ok(()),
         }
+    }
+
+    /// The processor time the collector has taken so far.
+    pub(crate) fn cpu_seconds(&self) -> anyhow::Result<f64> {
+        let id = self.collector.0.lock().map_err(|_| anyhow::anyhow!("a thread panicked"))?.id();
+        let path = format!("/proc/{id}/stat");
+        let stat = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+        // The name may have spaces and ends with the last parenthesis; utime and stime are the 12th and 13th field behind it.
+        let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
+        Ok(fields.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / TICKS_PER_SECOND)
     }
 
     /// A GET of the collector: status and body.
