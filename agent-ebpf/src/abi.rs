@@ -42,6 +42,8 @@ pub const MAX_FLOWS: u32 = 65_536;
 pub const MAX_DEVICES: u32 = 4_096;
 /// Slots for them, a power of two: twice as many, so that a free one is near.
 pub const DEVICE_SLOTS: u32 = 2 * MAX_DEVICES;
+/// The slot behind them: what the cgroup's programs saw.
+pub const CGROUP_SLOT: u32 = DEVICE_SLOTS;
 /// Slots that are looked at for a device, from that of its interface index on.
 pub const DEVICE_PROBES: u32 = 64;
 /// Tunnels' UDP ports that the kernel side knows at one device.

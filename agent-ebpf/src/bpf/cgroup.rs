@@ -47,7 +47,7 @@ fn count(ctx: &SkBuffContext, direction: Direction) {
     if outcome.is_err() || packet.parsed.icmp_error || (transport != protocol::TCP && transport != protocol::UDP) {
         return;
     }
-    let Some(device) = maps::device(CGROUP_IFINDEX) else {
+    let Some(device) = maps::cgroup() else {
         return loss::count(Loss::UnknownDevice);
     };
     // SAFETY: the value lives as long as its map, and is only added to.

@@ -1,8 +1,8 @@
 //! The maps, nothing else. Sizes are the defaults of the border; the agent may ask for others when it loads.
 
 use agent_ebpf::abi::{
-    DEVICE_PROBES, DEVICE_SLOTS, DNS_RING_BYTES, DeviceTotals, EVENTS_BYTES, FlowKey, FlowTotals, FragmentKey, Loss,
-    MAX_FLOWS, MAX_FRAGMENTS, Ports, slot, slot_owner,
+    CGROUP_IFINDEX, CGROUP_SLOT, DEVICE_PROBES, DEVICE_SLOTS, DNS_RING_BYTES, DeviceTotals, EVENTS_BYTES, FlowKey,
+    FlowTotals, FragmentKey, Loss, MAX_FLOWS, MAX_FRAGMENTS, Ports, slot, slot_owner,
 };
 use aya_ebpf::{
     macros::map,
@@ -16,7 +16,7 @@ pub(super) static FLOWS: HashMap<FlowKey, FlowTotals> = HashMap::with_max_entrie
 
 /// An array: a look-up costs a tenth of a hash's.
 #[map]
-pub(super) static DEVICES: PerCpuArray<DeviceTotals> = PerCpuArray::with_max_entries(DEVICE_SLOTS, 0);
+pub(super) static DEVICES: PerCpuArray<DeviceTotals> = PerCpuArray::with_max_entries(DEVICE_SLOTS + 1, 0);
 
 #[map]
 pub(super) static FRAGMENTS: LruHashMap<FragmentKey, Ports> = LruHashMap::with_max_entries(MAX_FRAGMENTS, 0);
@@ -44,6 +44,15 @@ pub(super) fn device(ifindex: u32) -> Option<*mut DeviceTotals> {
     }
     let other = displaced(ifindex);
     (!other.is_null()).then_some(other)
+}
+
+/// This CPU's totals of the cgroup. Its place is fixed: the programs there keep a packet on the stack, which has no room
+/// for a further call.
+#[inline(always)]
+pub(super) fn cgroup() -> Option<*mut DeviceTotals> {
+    let totals = DEVICES.get_ptr_mut(CGROUP_SLOT)?;
+    // SAFETY: as in `device`.
+    (unsafe { (*totals).owner } == slot_owner(CGROUP_IFINDEX)).then_some(totals)
 }
 
 /// A device whose first slot another one has: indices far apart, seldom live at once. Not inlined, so that the usual

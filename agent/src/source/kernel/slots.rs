@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use agent_ebpf::abi::{DEVICE_PROBES, DeviceTotals, maps, slot, slot_owner};
+use agent_ebpf::abi::{CGROUP_IFINDEX, CGROUP_SLOT, DEVICE_PROBES, DeviceTotals, maps, slot, slot_owner};
 use aya::{
     Pod,
     maps::{Map, MapData, MapError, PerCpuArray, PerCpuValues},
@@ -86,7 +86,10 @@ impl Places {
             return Some(place);
         }
         let free = |place: &u32| !self.taken.contains_key(place);
-        let place = (0..DEVICE_PROBES).map(|probe| slot(ifindex, probe)).find(free)?;
+        let place = match ifindex {
+            CGROUP_IFINDEX => CGROUP_SLOT,
+            _ => (0..DEVICE_PROBES).map(|probe| slot(ifindex, probe)).find(free)?,
+        };
         self.by_device.insert(ifindex, place);
         self.taken.insert(place, ifindex);
         Some(place)
@@ -101,14 +104,15 @@ impl Places {
 
 #[cfg(test)]
 mod tests {
-    use agent_ebpf::abi::{DEVICE_PROBES, DEVICE_SLOTS, MAX_DEVICES, slot};
+    use agent_ebpf::abi::{CGROUP_IFINDEX, CGROUP_SLOT, DEVICE_PROBES, DEVICE_SLOTS, MAX_DEVICES, slot};
 
     use super::Places;
 
     #[test]
     fn indices_in_a_row_have_their_own_slots_and_far_ones_the_next() {
         let mut places = Places::default();
-        for ifindex in 0..MAX_DEVICES {
+        assert_eq!(places.take(CGROUP_IFINDEX), Some(CGROUP_SLOT));
+        for ifindex in 1..MAX_DEVICES {
             assert_eq!(places.take(ifindex), Some(slot(ifindex, 0)));
         }
         assert_eq!(places.take(DEVICE_SLOTS + MAX_DEVICES - 1), Some(MAX_DEVICES));
