@@ -7,7 +7,7 @@ use crate::abi::{FlowKey, LinkType, mapped};
 
 /// Bytes of a packet, wherever they lie.
 pub trait Packet {
-    /// `N` bytes from `offset`, or `None` where the packet is shorter. `N` is even, 2 to 32: compilers turn "one byte more than
+    /// `N` bytes from `offset`, or `None` where the packet is shorter. `N` is 2 to 32: compilers turn "one byte more than
     /// the end" into "at the end", which the kernel's verifier takes for no check at all.
     fn load<const N: usize>(&self, offset: usize) -> Option<[u8; N]>;
     /// Whole length in bytes, link header included.

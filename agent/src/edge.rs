@@ -107,7 +107,16 @@ pub fn edge_id(key: &FlowKey, orientation: Orientation, local: Local) -> EdgeId 
         (key.destination, key.source, key.source_port)
     };
     let server_side = local.is_source != orientation.forward;
-    EdgeId { client, server, server_port, protocol: key.protocol, server_side, device: local.device, tunnel: None, cgroup: 0 }
+    EdgeId {
+        client,
+        server,
+        server_port,
+        protocol: key.protocol,
+        server_side,
+        device: local.device,
+        tunnel: None,
+        cgroup: 0,
+    }
 }
 
 /// The edge of a tunnel's outer packets: nobody opened it, so the lower address stands first; its source ports tell

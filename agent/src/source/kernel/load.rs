@@ -4,8 +4,8 @@ use std::{fs, os::fd::AsFd as _, path::Path};
 
 use agent_ebpf::{
     abi::{
-        CGROUP_IFINDEX, DeviceTotals, DirectionTotals, DnsHead, Event, FlowKey, FlowTotals, LinkType, Loss, TunnelPorts,
-        maps, programs,
+        CGROUP_IFINDEX, DeviceTotals, DirectionTotals, DnsHead, Event, FlowKey, FlowTotals, LinkType, Loss,
+        TunnelPorts, maps, programs,
     },
     facts::SETTINGS,
 };
