@@ -29,44 +29,8 @@ const BACKGROUND_PORT: u16 = 9_000;
 /// Connections a second on each of these edges.
 const BACKGROUND_PER_SECOND: f64 = 4.0;
 
-<<<<<<< HEAD:xtask/src/bench/latency.rs
 /// Measures so many new edges.
 pub(super) fn run(edges: u16) -> anyhow::Result<()> {
-=======
-/// Options of `cargo xtask bench`.
-#[derive(clap::Args)]
-pub(crate) struct Args {
-    #[command(subcommand)]
-    bench: Bench,
-}
-
-#[derive(clap::Subcommand)]
-enum Bench {
-    /// From the first packet of a new edge to the first bytes on the stream that name it
-    Latency {
-        /// New edges to make
-        #[arg(long, default_value_t = 500, value_parser = clap::value_parser!(u16).range(1..=i64::from(MOST_EDGES)))]
-        edges: u16,
-    },
-    /// The page in a browser without a GPU, fed by a cluster of any size
-    Ui {
-        #[command(flatten)]
-        size: crate::load::Size,
-        /// Port of the collector on 127.0.0.1
-        #[arg(long, default_value_t = 7396)]
-        port: u16,
-    },
-}
-
-pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
-    match &args.bench {
-        Bench::Latency { edges } => latency(*edges),
-        Bench::Ui { size, port } => ui::run(size, *port),
-    }
-}
-
-fn latency(edges: u16) -> anyhow::Result<()> {
->>>>>>> 756e0fd (xtask bench ui: the page and the collector at 154 nodes, 4,000 pods and 12,000 edges):xtask/src/bench.rs
     let lab = Lab::up(LabSpec::plain(2, Offloads::On))?;
     let collector = lab.start_collector(&CollectorOptions::default())?;
     let agents = lab.start_agents(&AgentOptions::default())?;
