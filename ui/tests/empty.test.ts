@@ -37,7 +37,7 @@ describe('an empty picture', () => {
       situation({
         nodes: [heard],
         vertices: [pod('a')],
-        names: { source: 'file', state: 'fresh', error: null, readMs: 1 },
+        names: { source: 'file', state: 'fresh', error: null, readMs: 1, ambiguous: 0 },
       }),
       'no packet passed since',
       null,
