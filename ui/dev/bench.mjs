@@ -4,9 +4,10 @@
  * Prints one JSON object: frames of the page while it is panned and deltas come, the worker's drawing, how long a delta
  * takes from its text to the next graph, the first picture, the size of the scripts.
  */
-import { readdirSync, readFileSync } from 'node:fs';
+import { mkdtempSync, readdirSync, readFileSync, rmSync } from 'node:fs';
+import { tmpdir } from 'node:os';
 import { dirname, join } from 'node:path';
-import { fileURLToPath } from 'node:url';
+import { fileURLToPath, pathToFileURL } from 'node:url';
 import { gzipSync } from 'node:zlib';
 import { chromium } from 'playwright-core';
 import { build } from 'vite';
@@ -21,22 +22,26 @@ const quantile = (values, share) => {
 
 /** The page's own reducer, bundled: the same code in the same engine, without the page around it. */
 async function reducer() {
-  const entry = 'virtual:bench';
-  const source = `export * from '${root}/src/graph.ts'; export * from '${root}/src/view.ts';`;
-  const made = await build({
-    configFile: false,
-    logLevel: 'error',
-    plugins: [
-      {
-        name: 'bench',
-        resolveId: (id) => (id === entry ? id : undefined),
-        load: (id) => (id === entry ? source : undefined),
+  const outDir = mkdtempSync(join(tmpdir(), 'orrery-bench-'));
+  try {
+    await build({
+      configFile: false,
+      logLevel: 'error',
+      root,
+      publicDir: false,
+      build: {
+        outDir,
+        emptyOutDir: true,
+        minify: false,
+        lib: { entry: { graph: 'src/graph.ts', view: 'src/view.ts' }, formats: ['es'], fileName: '[name]' },
+        rolldownOptions: { output: { entryFileNames: '[name].mjs', chunkFileNames: '[name].mjs' } },
       },
-    ],
-    build: { write: false, minify: false, lib: { entry, formats: ['es'] }, rolldownOptions: {} },
-  });
-  const [{ output }] = Array.isArray(made) ? made : [made];
-  return import(`data:text/javascript;base64,${Buffer.from(output[0].code).toString('base64')}`);
+    });
+    const part = (name) => import(pathToFileURL(join(outDir, `${name}.mjs`)).href);
+    return { ...(await part('graph')), ...(await part('view')) };
+  } finally {
+    rmSync(outDir, { recursive: true });
+  }
 }
 
 /** Follows the stream for a while with the page's reducer. */

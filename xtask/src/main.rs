@@ -68,14 +68,15 @@ fn run(chore: Chore) -> anyhow::Result<ExitCode> {
             in_lab(purpose, || demo::run(&args))
         }
         Chore::Lab(args) => in_lab(Purpose::Demo, || lab::run(&args)),
-        Chore::Load(args) => {
-            setup::prepare(Purpose::Replay)?;
-            load::run(&args).map(|()| ExitCode::SUCCESS)
-        }
+        Chore::Load(args) => in_lab(Purpose::Replay, || load::run(&args)),
         Chore::Test(args) => test::run(&args).map(|()| ExitCode::SUCCESS),
         Chore::Vm(args) => vm::run(&args).map(|_| ExitCode::SUCCESS),
         Chore::VmGuest => vm::guest().map(|()| ExitCode::SUCCESS),
-        Chore::Bench(args) => in_lab(Purpose::Demo, || bench::run(&args)),
+        Chore::Bench(args) => {
+            // What is not measured in the lab needs neither root nor BPF.
+            let purpose = if args.in_lab() { Purpose::Demo } else { Purpose::Replay };
+            in_lab(purpose, || bench::run(&args))
+        }
         Chore::Tidy => tidy::run().map(|_| ExitCode::SUCCESS),
     }
 }

@@ -33,6 +33,13 @@ enum Bench {
     },
 }
 
+impl Args {
+    /// Whether it is measured in the lab.
+    pub(crate) fn in_lab(&self) -> bool {
+        !matches!(self.bench, Bench::Ui { .. })
+    }
+}
+
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     match &args.bench {
         Bench::Latency { edges } => latency::run(*edges),
