@@ -176,6 +176,12 @@ impl Graph {
         self.revision
     }
 
+    /// Where the names stand.
+    #[must_use]
+    pub fn names(&self) -> &NamesRow {
+        &self.names
+    }
+
     /// Sets where the names stand.
     pub fn set_names(&mut self, names: &NamesRow) {
         if self.names != *names {

@@ -7,6 +7,9 @@ import { SearchIcon } from './icons';
 import * as store from './store';
 import { complete, learn, type Suggestion, suggest, tokenAt } from './suggest';
 
+/** Words are learned this often while suggestions are open. */
+const LEARN_MS = 1500;
+
 function useSlash(input: preact.RefObject<HTMLInputElement | null>) {
   useEffect(() => {
     const focus = (event: KeyboardEvent) => {
@@ -18,6 +21,20 @@ function useSlash(input: preact.RefObject<HTMLInputElement | null>) {
     document.addEventListener('keydown', focus);
     return () => document.removeEventListener('keydown', focus);
   }, [input]);
+}
+
+/** Learns words while the box is in use: what it shows may still be on its way. */
+function useWords(open: boolean) {
+  useEffect(() => {
+    if (!open) return;
+    const take = () => {
+      const graph = store.graph.peek();
+      if (graph !== null) store.words.value = learn(store.words.peek(), graph);
+    };
+    take();
+    const timer = setInterval(take, LEARN_MS);
+    return () => clearInterval(timer);
+  }, [open]);
 }
 
 /** How many links pass, of how many. */
@@ -78,6 +95,7 @@ export function SearchBox() {
   const open = useSignal(false);
   const active = useSignal(-1);
   useSlash(input);
+  useWords(open.value);
   const text = store.query.value;
   const token = tokenAt(text, Math.min(caret.value, text.length));
   const items = open.value ? suggest(token, store.words.value) : [];
@@ -136,11 +154,7 @@ export function SearchBox() {
         spellcheck={false}
         autocomplete="off"
         autocapitalize="off"
-        onFocus={() => {
-          const graph = store.graph.peek();
-          if (graph !== null) store.words.value = learn(store.words.peek(), graph);
-          look();
-        }}
+        onFocus={look}
         onBlur={() => {
           open.value = false;
         }}

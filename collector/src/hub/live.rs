@@ -13,7 +13,7 @@ use crate::{
     metrics::Metrics,
     project::{Filtered, Projection},
     time::Ns,
-    view::{Delta, NamesRow, View},
+    view::{Delta, View},
 };
 
 /// Deltas kept for clients that come back.
@@ -40,15 +40,8 @@ pub(super) struct LiveView {
 
 impl LiveView {
     /// As of the projection's last step. Revisions of a filtered view go on from `revision`.
-    pub(super) fn new(
-        wish: &Wish,
-        revision: u64,
-        base: &Projection,
-        names_row: &NamesRow,
-        identity: &Identity,
-        now: Ns,
-    ) -> Self {
-        let mut filtered = (!wish.is_whole()).then(|| Filtered::new(wish.clone(), revision, names_row, base));
+    pub(super) fn new(wish: &Wish, revision: u64, base: &Projection, identity: &Identity, now: Ns) -> Self {
+        let mut filtered = (!wish.is_whole()).then(|| Filtered::new(wish.clone(), revision, base));
         if let Some(filtered) = &mut filtered {
             // Nobody can have the revision before: everybody begins with a snapshot.
             let _ = filtered.step(identity, now);

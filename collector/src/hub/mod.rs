@@ -247,7 +247,7 @@ impl Hub {
             let told = self.events.told();
             self.views.project(wish.view, &self.merge, &self.names, &self.names_row, &rows, told, &self.identity, now);
         }
-        let opened = self.views.open(wish, &self.names_row, &self.identity, now);
+        let opened = self.views.open(wish, &self.identity, now);
         if opened.is_err() {
             self.metrics.refused_views.inc();
         }

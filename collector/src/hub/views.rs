@@ -60,13 +60,7 @@ impl Views {
     }
 
     /// Makes a view live on the projection that is there. A view that nobody looks at makes room.
-    pub(super) fn open(
-        &mut self,
-        wish: &Wish,
-        names_row: &NamesRow,
-        identity: &Identity,
-        now: Ns,
-    ) -> Result<(), TooManyViews> {
+    pub(super) fn open(&mut self, wish: &Wish, identity: &Identity, now: Ns) -> Result<(), TooManyViews> {
         if let Some(live) = self.live.get_mut(wish) {
             live.touch(now);
             return Ok(());
@@ -77,7 +71,7 @@ impl Views {
             self.put_away(&unused);
         }
         let base = self.bases.get(&wish.view).ok_or(TooManyViews)?;
-        let live = LiveView::new(wish, self.floor + 1, base, names_row, identity, now);
+        let live = LiveView::new(wish, self.floor + 1, base, identity, now);
         self.live.insert(wish.clone(), live);
         Ok(())
     }

@@ -11,7 +11,7 @@ use crate::{
     filter::{Noise, Wish, noise},
     graph::{Graph, Identity},
     time::Ns,
-    view::{Delta, EdgeRow, HiddenRow, NamesRow, Phase, Snapshot, VertexRow, View, ms},
+    view::{Delta, EdgeRow, HiddenRow, Phase, Snapshot, VertexRow, View, ms},
 };
 
 /// What became of an edge.
@@ -36,9 +36,9 @@ pub struct Filtered {
 impl Filtered {
     /// What passes now. Revisions go on from `revision`.
     #[must_use]
-    pub fn new(wish: Wish, revision: u64, names_row: &NamesRow, base: &Projection) -> Self {
+    pub fn new(wish: Wish, revision: u64, base: &Projection) -> Self {
         let mut filtered = Self {
-            graph: Graph::new(wish.view, revision, names_row.clone()),
+            graph: Graph::new(wish.view, revision, base.graph.names().clone()),
             wish,
             fates: HashMap::new(),
             ends: HashMap::new(),

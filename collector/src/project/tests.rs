@@ -140,7 +140,7 @@ proptest! {
         let mut world = World::new();
         let mut projections = View::ALL.map(|view| Projection::new(view, 0, &world.merge, &world.names, &names_row()));
         let mut browsers = View::ALL.map(|view| Graph::new(view, 0, names_row()));
-        let mut filtered = wishes().map(|wish| Filtered::new(wish, 0, &names_row(), &projections[0]));
+        let mut filtered = wishes().map(|wish| Filtered::new(wish, 0, &projections[0]));
         let mut filtered_browsers = wishes().map(|wish| Graph::new(wish.view, 0, names_row()));
         for step in &steps {
             world.apply(step);
@@ -174,12 +174,13 @@ proptest! {
                 }
                 let told = browser.snapshot(&identity(), crate::view::ms(world.now));
                 prop_assert_eq!(&told, &filtered.snapshot(&identity(), world.now));
-                let mut afresh = Filtered::new(wish, 0, &names_row(), &projections[0]);
+                let mut afresh = Filtered::new(wish, 0, &projections[0]);
                 afresh.step(&identity(), world.now);
                 let afresh = afresh.snapshot(&identity(), world.now);
                 prop_assert_eq!(&told.edges, &afresh.edges);
                 prop_assert_eq!(&told.vertices, &afresh.vertices);
                 prop_assert_eq!((&told.nodes, told.hidden), (&afresh.nodes, afresh.hidden));
+                prop_assert_eq!(told.names, afresh.names);
             }
         }
     }
@@ -228,7 +229,7 @@ fn a_filter_says_what_it_hides() {
     projection.step(&world.merge, &world.names, &names_row(), &identity(), world.now);
     let shown = |text: &str| {
         let wish = Wish { filter: text.parse().expect("a filter"), ..Wish::whole(View::Pod) };
-        let mut filtered = Filtered::new(wish, 0, &names_row(), &projection);
+        let mut filtered = Filtered::new(wish, 0, &projection);
         filtered.step(&identity(), world.now);
         let snapshot = filtered.snapshot(&identity(), world.now);
         let vertices: Vec<String> = snapshot.vertices.iter().map(|row| row.id.to_string()).collect();
