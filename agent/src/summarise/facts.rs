@@ -71,13 +71,15 @@ impl Table {
 
     /// Makes an edge of a socket whose packets no hook saw, if there is room.
     pub fn enter_socket(&mut self, end: &SocketEnd, moment: Moment) -> Option<EdgeId> {
+        let local = if end.server_side { end.server } else { end.client };
         let id = EdgeId {
             client: end.client,
             server: end.server,
             server_port: end.server_port,
             protocol: end.protocol,
             server_side: end.server_side,
-            device: 0,
+            device: if self.home.addresses.contains(&local) { self.home.device } else { 0 },
+            tunnel: None,
             cgroup: end.cgroup,
         };
         if self.edges.contains_key(&id) {

@@ -87,8 +87,7 @@ impl<K: FromBytes + IntoBytes + Clone, V: FromBytes + IntoBytes + Clone> Batch<K
                 Err(error) => return Err(error),
             };
             let count = (attr.count as usize).min(self.keys.len());
-            for (key, value) in self.keys[..count].iter().zip(&mut self.values[..count]) {
-                whole(value);
+            for (key, value) in self.keys[..count].iter().zip(&self.values[..count]) {
                 entry(key, value);
             }
             if end {
@@ -103,11 +102,6 @@ impl<K: FromBytes + IntoBytes + Clone, V: FromBytes + IntoBytes + Clone> Batch<K
         self.keys.resize(length, K::new_zeroed());
         self.values.resize(length, V::new_zeroed());
     }
-}
-
-/// The map has segments beyond one for each buffer only.
-fn whole(totals: &mut FlowTotals) {
-    totals.segments += totals.skbs;
 }
 
 /// Removes an entry and gives its last value; `None` if it was not there.
@@ -125,9 +119,6 @@ pub fn take<K: IntoBytes + Immutable, V: FromBytes + IntoBytes>(map: BorrowedFd<
     // SAFETY: key and value live until the call returns and have the map's sizes.
     match unsafe { bpf(BPF_MAP_LOOKUP_AND_DELETE_ELEM, &mut attr) } {
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
-        outcome => outcome.map(|_| {
-            whole(&mut totals);
-            Some(totals)
-        }),
+        outcome => outcome.map(|_| Some(totals)),
     }
 }

@@ -167,8 +167,8 @@ impl Kernel {
     ///
     /// # Errors
     /// What the kernel answered, when it refused.
-    pub fn flows(&mut self, entry: impl FnMut(&FlowKey, &FlowTotals)) -> Result<(), KernelError> {
-        self.batch.read(self.flows.fd().as_fd(), entry).map_err(KernelError::Batch)
+    pub fn flows(&mut self, mut entry: impl FnMut(&FlowKey, &FlowTotals)) -> Result<(), KernelError> {
+        self.batch.read(self.flows.fd().as_fd(), |key, totals| entry(key, &whole(totals))).map_err(KernelError::Batch)
     }
 
     /// Removes a flow that has ended and gives its final totals.
@@ -176,7 +176,8 @@ impl Kernel {
     /// # Errors
     /// What the kernel answered, when it refused.
     pub fn take_flow(&self, key: &FlowKey) -> Result<Option<FlowTotals>, KernelError> {
-        batch::take(self.flows.fd().as_fd(), key).map_err(KernelError::Batch)
+        let totals = batch::take(self.flows.fd().as_fd(), key).map_err(KernelError::Batch)?;
+        Ok(totals.as_ref().map(whole))
     }
 
     /// Lost telemetry since the object was loaded, by cause; all CPUs added up.
@@ -263,4 +264,9 @@ fn program(ebpf: &mut Ebpf, name: &'static str) -> Result<Program, KernelError> 
     let fd = program.fd().and_then(copy).map_err(refused)?;
     let id = program.info().map_err(refused)?.id();
     Ok(Program { fd, id })
+}
+
+/// The map has segments beyond one for each buffer only.
+fn whole(totals: &FlowTotals) -> FlowTotals {
+    FlowTotals { segments: totals.segments + totals.skbs, ..*totals }
 }
