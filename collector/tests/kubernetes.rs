@@ -203,9 +203,7 @@ async fn a_watch_that_is_cut_goes_on_and_one_too_old_lists_anew() {
 async fn a_kind_that_may_not_be_read_is_said_and_the_rest_goes_on() {
     let api = MockApi::start().await.expect("serve");
     api.put_all(cluster(20));
-    api.fail(|faults| {
-        faults.forbidden.insert("endpointslices");
-    });
+    api.fail(|faults| faults.forbidden.extend(["endpointslices"]));
     let mut watched = watched(&api).await;
     watched.until("fresh but for one", |watched| watched.fresh).await;
     let trouble = watched.trouble.as_deref().expect("said");

@@ -2,6 +2,7 @@
 
 mod kernel;
 mod latency;
+mod names;
 mod process;
 mod sender;
 mod ui;
@@ -23,6 +24,8 @@ enum Bench {
     },
     /// What the kernel side costs a packet, and the agent a flow
     Kernel(kernel::Args),
+    /// Names of 12,000 edges against a ledger: 5,000 pods that hand on their addresses, everything told late
+    Names(names::Args),
     /// The page in a browser without a GPU, fed by a cluster of any size
     Ui {
         #[command(flatten)]
@@ -36,7 +39,7 @@ enum Bench {
 impl Args {
     /// Whether it is measured in the lab.
     pub(crate) fn in_lab(&self) -> bool {
-        !matches!(self.bench, Bench::Ui { .. })
+        !matches!(self.bench, Bench::Ui { .. } | Bench::Names(_))
     }
 }
 
@@ -44,6 +47,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     match &args.bench {
         Bench::Latency { edges } => latency::run(*edges),
         Bench::Kernel(args) => kernel::run(args),
+        Bench::Names(args) => names::run(args),
         Bench::Ui { size, port } => ui::run(size, *port),
     }
 }
