@@ -86,17 +86,23 @@ fn collector(load: &Load) -> anyhow::Result<()> {
             streams.push(follow(load, &filter)?);
         }
         std::thread::sleep(Duration::from_secs(2));
-        let (before, start) = (load.cpu_seconds()?, Instant::now());
+        let (before, told, start) = (load.cpu_seconds()?, deltas(load)?, Instant::now());
         std::thread::sleep(WATCHED);
         let spent = load.cpu_seconds()? - before;
-        println!(
-            "collector with {views:>2} views      {:>5.1} % of a CPU",
-            spent / start.elapsed().as_secs_f64() * 100.0
-        );
+        let ticks = (deltas(load)? - told) / f64::from(views) / start.elapsed().as_secs_f64();
+        let share = spent / start.elapsed().as_secs_f64() * 100.0;
+        println!("collector with {views:>2} views      {share:>5.1} % of a CPU, {ticks:.1} deltas a second to each");
         // Its reader ends with it.
         streams.iter().for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
     }
     Ok(())
+}
+
+/// Deltas made so far, of all views.
+fn deltas(load: &Load) -> anyhow::Result<f64> {
+    let (_, text) = load.get("/metrics")?;
+    let line = text.lines().find_map(|line| line.strip_prefix("orrery_collector_stream_deltas_total{view=\"pod\"} "));
+    line.and_then(|count| count.parse().ok()).context("read how many deltas were made")
 }
 
 /// A client that reads and forgets, until what is returned is shut down.
