@@ -99,10 +99,8 @@ impl Node {
         if let Some(pins) = pins {
             kernel.hooks().set_pins(pins);
         }
-        let limits = Limits {
-            max_edges: config.max_edges,
-            retire_after_ns: u64::try_from(config.retire_after.as_nanos()).unwrap_or(u64::MAX),
-        };
+        let retire_after_ns = u64::try_from(config.retire_after.as_nanos()).unwrap_or(u64::MAX);
+        let limits = Limits { max_edges: config.max_edges, retire_after_ns };
         let mut node = Self {
             name: config.node.clone(),
             epoch,
