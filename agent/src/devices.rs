@@ -359,7 +359,6 @@ impl Device {
                 _ => String::new(),
             },
             reattached: self.reattached,
-            ..WireDevice::default()
         }
     }
 }

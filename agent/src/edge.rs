@@ -247,7 +247,6 @@ impl Edge {
             sockets: self.facts.sockets.clone(),
             owners: self.facts.owners.clone(),
             drops: self.facts.drops.clone(),
-            ..WireEdge::default()
         }
     }
 }

@@ -49,7 +49,7 @@ mod tests {
         let server = std::thread::spawn(move || {
             let (mut stream, _) = listener.accept().expect("accept");
             // What stays unread would reset the connection.
-            stream.read_exact(&mut [0; 24]).expect("read the request");
+            stream.read_exact(&mut [0; 25]).expect("read the request");
             stream.write_all(answer.as_bytes())
         });
         let mut out = Vec::new();

@@ -55,7 +55,6 @@ impl Node {
             hooks: self.known.hooks().to_vec(),
             drops: self.known.unattributed().to_vec(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
-            ..Report::default()
         };
         match wire::codec::encode_report(&report) {
             Ok(body) => {

@@ -114,7 +114,7 @@ fn a_filter_that_redirects_behind_ours_keeps_working() {
     let send = |count| {
         let before = carried();
         client.udp(UdpSend::new((server.v4(), 7002).into(), count, 64, 3_000.0)).expect("datagrams");
-        assert_eq!(carried() - before, u64::from(count), "what is redirected goes where it was sent");
+        assert_eq!(carried() - before, count, "what is redirected goes where it was sent");
     };
     send(100);
     let arguments = ["--tier", "clsact"].map(str::to_owned).to_vec();
