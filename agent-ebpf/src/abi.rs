@@ -242,8 +242,10 @@ pub struct DeviceTotals {
     pub owner: u32,
     /// A [`LinkType`]; the kernel side reads it, only the agent writes it.
     pub link_type: u8,
+    /// 1 where DNS messages are copied. A message that a pod's device shows too would only fill the ring a second time.
+    pub dns: u8,
     /// Always 0.
-    pub reserved: [u8; 5],
+    pub reserved: [u8; 4],
     /// UDP ports of tunnels whose outer packets pass here; 0 for none. Their source port is a hash of what they carry
     /// (RFC 7348 §5), so it is left out of the flow's key; only the agent writes this.
     pub tunnel_ports: TunnelPorts,

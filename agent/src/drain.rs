@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, net::IpAddr, path::PathBuf, time::Duration};
 
-use agent_ebpf::abi::{CGROUP_IFINDEX, Event, EventKind, FlowKey, FlowTotals, LinkType, Loss, TunnelPorts};
+use agent_ebpf::abi::{CGROUP_IFINDEX, Event, EventKind, FlowKey, FlowTotals, Loss, TunnelPorts};
 use tracing::{debug, info, warn};
 use wire::v1;
 
@@ -46,7 +46,7 @@ pub struct Node {
     pub(crate) offer: Offer,
     pub(crate) scope_cgroup: Option<PathBuf>,
     /// Tunnels' ports that the kernel side is told of at an uplink.
-    hashed_ports: TunnelPorts,
+    pub(crate) hashed_ports: TunnelPorts,
     pub(crate) removals: Removals,
     /// A later run of the agent is there: nothing more is attached.
     pub(crate) superseded: bool,
@@ -206,8 +206,7 @@ impl Node {
     pub(crate) fn attach(&mut self, link: &Link, class: Class) {
         // A flow that an earlier device of this index left must not count for this one.
         self.table.forget_device(link.ifindex);
-        let ports = if class == Class::Uplink { self.hashed_ports } else { Default::default() };
-        let watched = self.hook(link, link.link_type.unwrap_or(LinkType::Ethernet), ports);
+        let watched = self.hook(link, class);
         let (tier, why) = (watched.tier.as_str_name(), watched.why.as_deref());
         match why {
             None => info!(device = %link.name, ?class, tier, "watching device"),

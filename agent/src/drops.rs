@@ -16,7 +16,7 @@ pub const WAIT_NS: u64 = 1_000_000_000;
 const PREFIX: &str = "SKB_DROP_REASON_";
 
 /// Reasons that tell of no packet that anybody misses, with what they are:
-const NOISE: [(&str, &str); 13] = [
+const NOISE: [(&str, &str); 15] = [
     ("consumed", "handed on, not dropped"),
     ("otherhost", "another machine's frame, seen for a promiscuous device"),
     ("unhandled_proto", "a link protocol that nobody here speaks, such as LLDP"),
@@ -29,6 +29,8 @@ const NOISE: [(&str, &str); 13] = [
     ("tcp_old_data", "the same bytes came twice; TCP kept one copy"),
     ("tcp_old_ack", "an acknowledgement that a newer one overtook"),
     ("tcp_too_old_ack", "as before"),
+    ("not_specified", "freed by code that gives no reason; most of it had done its work, such as acknowledgements"),
+    ("tcp_close", "what a socket had not read when it was closed"),
     ("queue_purge", "a queue emptied with the socket or device it belonged to"),
 ];
 

@@ -1,7 +1,7 @@
 //! Puts hooks where they belong and looks after them: the tier of each device, what is said when a hook is refused or
 //! taken away, and what becomes of it when a later run of the agent takes over.
 
-use agent_ebpf::abi::{CGROUP_IFINDEX, LinkType, TunnelPorts};
+use agent_ebpf::abi::{CGROUP_IFINDEX, DeviceTotals, LinkType, TunnelPorts};
 use tracing::{info, warn};
 use wire::v1::Tier;
 
@@ -9,6 +9,7 @@ use crate::{
     clock,
     devices::Link,
     drain::Node,
+    points::Class,
     source::kernel::{KernelError, attach::Held, links::is_there},
     tiers::{self, Retake, Watched},
 };
@@ -20,12 +21,19 @@ const PLACE_EVERY: u64 = 5;
 
 impl Node {
     /// Puts our programs on a device by the best tier that is granted.
-    pub(crate) fn hook(&mut self, link: &Link, link_type: LinkType, tunnel_ports: TunnelPorts) -> Watched {
+    pub(crate) fn hook(&mut self, link: &Link, class: Class) -> Watched {
+        let fresh = DeviceTotals {
+            link_type: link.link_type.unwrap_or(LinkType::Ethernet) as u8,
+            // What a tunnel carries passes pods' devices too, unless Cilium hands it on behind them.
+            dns: u8::from(class != Class::Tunnel || self.offer.cilium),
+            tunnel_ports: if class == Class::Uplink { self.hashed_ports } else { TunnelPorts::default() },
+            ..DeviceTotals::default()
+        };
         let mut refused = Vec::new();
         for tier in tiers::order(self.tier, self.offer) {
             let outcome = match tier {
-                Tier::Tcx => self.kernel.attach(link.ifindex, link_type, tunnel_ports),
-                Tier::Clsact => self.kernel.attach_clsact(link.ifindex, link_type, tunnel_ports),
+                Tier::Tcx => self.kernel.attach(link.ifindex, fresh),
+                Tier::Clsact => self.kernel.attach_clsact(link.ifindex, fresh),
                 Tier::CgroupSkb => self.watch_cgroup(),
                 _ => Ok(()),
             };

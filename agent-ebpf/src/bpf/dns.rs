@@ -6,7 +6,10 @@ use agent_ebpf::{
     abi::{DNS_PORT, DNS_SNAP_BYTES, DnsHead, Loss},
     parse::{Fragment, protocol},
 };
-use aya_ebpf::{bindings::__sk_buff, helpers::bpf_skb_load_bytes};
+use aya_ebpf::{
+    bindings::__sk_buff,
+    helpers::{bpf_ktime_get_ns, bpf_skb_load_bytes},
+};
 
 use super::{loss, maps::DNS, tc::Packet};
 
@@ -79,7 +82,8 @@ fn put<const ROOM: usize>(skb: *mut __sk_buff, packet: &Packet, at: u32) {
     unsafe {
         let outcome = bpf_skb_load_bytes(skb.cast(), at, (&raw mut (*record).message).cast(), taken);
         (*record).head = DnsHead {
-            time_ns: packet.now_ns,
+            // A packet's own time may be a tick late, which is more than many an answer takes.
+            time_ns: bpf_ktime_get_ns(),
             key: parsed.key,
             payload_bytes: parsed.payload_bytes,
             taken: if outcome == 0 { taken as u16 } else { 0 },

@@ -129,7 +129,9 @@ fn count(ctx: &TcContext, direction: Direction) {
             if !add(packet) {
                 totals.lost += 1;
             }
-            dns::take(ctx.skb.skb, packet);
+            if device.dns != 0 {
+                dns::take(ctx.skb.skb, packet);
+            }
         }
         Err(Skip::LinkControl) => totals.link_control += 1,
         Err(Skip::Malformed) => totals.malformed += 1,

@@ -161,8 +161,7 @@ fn drops_and_retransmits_are_on_their_edges() {
     assert!(dropped.iter().all(|packets| *packets > 3), "{dropped:?}");
 
     let lost = |row: &Row| {
-        let of_nft =
-            |drop: &&wire::v1::Drop| matches!(drop.reason.as_str(), "netfilter_drop" | "unknown" | "not_specified");
+        let of_nft = |drop: &&wire::v1::Drop| matches!(drop.reason.as_str(), "netfilter_drop" | "unknown");
         row.drops.iter().filter(of_nft).map(|drop| drop.segments).sum::<u64>()
     };
     let told = |port: u32| {

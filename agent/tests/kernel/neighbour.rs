@@ -3,7 +3,7 @@
 use std::{process::Command, time::Duration};
 
 use agent::source::kernel::{facts::Types, load::Kernel};
-use agent_ebpf::abi::LinkType;
+use agent_ebpf::abi::DeviceTotals;
 use lab::{AgentOptions, Lab, LabSpec, Offloads, Protocol, Reply, UdpSend, testing::lab_or_skip, wait_for};
 
 use crate::reports::Receiver;
@@ -48,7 +48,7 @@ fn killed_and_started_again_it_touches_nothing_of_others() {
     let mut other = Kernel::load(1_024, None, &Types::read(0, false), None).expect("the other program loads");
     let node = lab.node("n1").expect("node n1");
     std::thread::scope(|_| {
-        node.run(|| other.attach(ifindex, LinkType::Ethernet, [0; 3])).expect("in n1").expect("the other attaches");
+        node.run(|| other.attach(ifindex, DeviceTotals::default())).expect("in n1").expect("the other attaches");
     });
     run_tc(&lab, &format!("qdisc add dev {device} clsact"));
     for way in ["ingress", "egress"] {

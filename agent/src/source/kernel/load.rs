@@ -3,10 +3,7 @@
 use std::{fs, os::fd::AsFd as _, path::Path};
 
 use agent_ebpf::{
-    abi::{
-        CGROUP_IFINDEX, DeviceTotals, DirectionTotals, DnsHead, Event, FlowKey, FlowTotals, LinkType, Loss,
-        TunnelPorts, maps, programs,
-    },
+    abi::{CGROUP_IFINDEX, DeviceTotals, DirectionTotals, DnsHead, Event, FlowKey, FlowTotals, Loss, maps, programs},
     facts::SETTINGS,
 };
 use aya::{
@@ -95,8 +92,8 @@ impl Kernel {
     ///
     /// # Errors
     /// What the kernel answered; the device is then as it was.
-    pub fn attach(&mut self, ifindex: u32, link_type: LinkType, tunnel_ports: TunnelPorts) -> Result<(), KernelError> {
-        self.enter(ifindex, link_type, tunnel_ports)?;
+    pub fn attach(&mut self, ifindex: u32, fresh: DeviceTotals) -> Result<(), KernelError> {
+        self.devices.insert(ifindex, fresh)?;
         self.hooks.attach_tcx(ifindex).inspect_err(|_| self.devices.remove(ifindex))?;
         Ok(())
     }
@@ -105,13 +102,8 @@ impl Kernel {
     ///
     /// # Errors
     /// What the kernel answered, or that there is no place in front of others.
-    pub fn attach_clsact(
-        &mut self,
-        ifindex: u32,
-        link_type: LinkType,
-        tunnel_ports: TunnelPorts,
-    ) -> Result<(), KernelError> {
-        self.enter(ifindex, link_type, tunnel_ports)?;
+    pub fn attach_clsact(&mut self, ifindex: u32, fresh: DeviceTotals) -> Result<(), KernelError> {
+        self.devices.insert(ifindex, fresh)?;
         self.hooks.attach_clsact(ifindex).inspect_err(|_| self.devices.remove(ifindex))?;
         Ok(())
     }
@@ -123,15 +115,9 @@ impl Kernel {
     pub fn attach_cgroup(&mut self, path: Option<&Path>) -> Result<(), KernelError> {
         // What sockets send counts as what a pod sends.
         let pair = pair(&mut self.ebpf, [programs::CGROUP_EGRESS, programs::CGROUP_INGRESS])?;
-        self.enter(CGROUP_IFINDEX, LinkType::RawIp, TunnelPorts::default())?;
+        self.devices.insert(CGROUP_IFINDEX, DeviceTotals::default())?;
         self.hooks.attach_cgroup(pair, path).inspect_err(|_| self.devices.remove(CGROUP_IFINDEX))?;
         Ok(())
-    }
-
-    /// Makes room for a device's totals, from 0.
-    fn enter(&mut self, ifindex: u32, link_type: LinkType, tunnel_ports: TunnelPorts) -> Result<(), KernelError> {
-        let fresh = DeviceTotals { link_type: link_type as u8, tunnel_ports, ..DeviceTotals::default() };
-        self.devices.insert(ifindex, fresh)
     }
 
     /// Takes our programs off a device, and its totals out of the map. A device that is gone took them with it.
