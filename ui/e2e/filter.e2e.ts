@@ -81,6 +81,17 @@ describe('the search box', () => {
     await page.locator('main[data-filter=""]').waitFor();
   });
 
+  it('finds the world by the names that DNS gave it', async () => {
+    const page = await visit(DESKTOP, '?table=1');
+    await page.getByTestId('search').fill('name:*.cards.example');
+    await page.locator('main[data-filter="name:*.cards.example"]').waitFor();
+    const { edges, vertices } = await graph('&filter=name:*.cards.example');
+    expect(edges.length).toBeGreaterThan(0);
+    const world = new Set(vertices.filter((one) => one.kind === 'external').map((one) => one.id));
+    for (const edge of edges) expect(world.has(edge.server) || world.has(edge.client), edge.id).toBe(true);
+    await expect.poll(() => page.getByTestId('hits').textContent()).toMatch(/^\d+ found$/);
+  });
+
   it('says where a text is no filter, and leaves the picture', async () => {
     const page = await visit(DESKTOP);
     await page.getByTestId('search').fill('tcp foo:bar ');

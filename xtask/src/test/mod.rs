@@ -139,7 +139,7 @@ fn run_tier(tier: Tier) -> (Counts, End) {
         Tier::Rust => rust::unit(),
         Tier::Ui => page(),
         Tier::Kernel => rust::kernel(),
-        Tier::Vm => vm::run(&vm::Args::default()).map(|passed| Counts::of("vm", passed)),
+        Tier::Vm => vm::run(&vm::Args::in_tests()).map(|passed| Counts::of("vm", passed)),
         Tier::E2e if !sys::is_root() => {
             sys::self_as_root(["test", "--tier", "e2e"]).and_then(|mut command| watch("e2e", &mut command))
         }
