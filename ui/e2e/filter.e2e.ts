@@ -88,7 +88,8 @@ describe('the search box', () => {
     const { edges, vertices } = await graph('&filter=name:*.cards.example');
     expect(edges.length).toBeGreaterThan(0);
     const world = new Set(vertices.filter((one) => one.kind === 'external').map((one) => one.id));
-    for (const edge of edges) expect(world.has(edge.server) || world.has(edge.client), edge.id).toBe(true);
+    // A name finds its address, and the links on which it was asked for.
+    expect(edges.some((edge) => world.has(edge.server))).toBe(true);
     await expect.poll(() => page.getByTestId('hits').textContent()).toMatch(/^\d+ found$/);
   });
 
@@ -118,11 +119,13 @@ describe('the search box', () => {
       fetch(`${collector()}api/v1/stream?filter=port:${20_000 + index}`, { signal: hangUp.signal }),
     );
     try {
-      await Promise.all(open);
+      // Held on to: a stream that nobody refers to is hung up.
+      const held = await Promise.all(open);
       context = await browser.newContext(DESKTOP);
       const page = await context.newPage();
       await page.goto(`${collector()}?q=port:19999`);
       await page.getByTestId('banner-stream').filter({ hasText: '64 different views are open' }).waitFor();
+      expect(held.every((stream) => stream.ok)).toBe(true);
       hangUp.abort();
       await page.locator('main[data-connected="true"]').waitFor({ timeout: 20_000 });
     } finally {
