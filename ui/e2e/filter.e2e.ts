@@ -119,8 +119,9 @@ describe('the search box', () => {
       fetch(`${collector()}api/v1/stream?filter=port:${20_000 + index}`, { signal: hangUp.signal }),
     );
     try {
-      // Held on to: a stream that nobody refers to is hung up.
+      // Read to the end: a stream that nobody reads is hung up.
       const held = await Promise.all(open);
+      for (const stream of held) stream.text().catch(() => undefined);
       context = await browser.newContext(DESKTOP);
       const page = await context.newPage();
       await page.goto(`${collector()}?q=port:19999`);
