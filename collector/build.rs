@@ -1,6 +1,7 @@
 //! Finds the built page to embed. A release build insists on it; a debug build without it embeds a page that says how
-//! to make it.
+//! to make it. Compiles Hubble's messages with `protox`, so that no `protoc` is needed.
 
+use prost::Message;
 use std::{env, error::Error, fs, path::PathBuf};
 
 const PLACEHOLDER: &str = "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\"><title>Orrery</title>\
@@ -22,5 +23,15 @@ fn main() -> Result<(), Box<dyn Error>> {
         folder
     };
     println!("cargo:rustc-env=ORRERY_PAGE={}", folder.display());
+    hubble()
+}
+
+fn hubble() -> Result<(), Box<dyn Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let files = protox::compile(["observer/observer.proto", "peer/peer.proto"], ["proto/hubble"])?;
+    let descriptors = PathBuf::from(env::var("OUT_DIR")?).join("hubble.bin");
+    fs::write(&descriptors, files.encode_to_vec())?;
+    // A flow is twenty times as large as what else a stream brings.
+    tonic_prost_build::configure().boxed(".observer.GetFlowsResponse.response_types.flow").compile_fds(files)?;
     Ok(())
 }

@@ -15,6 +15,7 @@ pub mod filter;
 pub mod graph;
 pub mod http;
 pub mod hub;
+pub mod hubble;
 pub mod ingest;
 pub mod kubernetes;
 pub mod listen;

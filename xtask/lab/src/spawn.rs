@@ -207,7 +207,9 @@ mod tests {
         let log = std::env::temp_dir().join(format!("orrery-spawn-{}.log", std::process::id()));
         let mut command = Command::new("sleep");
         command.arg("60");
-        let child = blocked_spawner().spawn(command, Home::default(), &log).expect("it starts");
+        // Kept to the end: its thread is the parent whose end kills the child.
+        let spawner = blocked_spawner();
+        let child = spawner.spawn(command, Home::default(), &log).expect("it starts");
         let status = child.terminate().expect("it ends");
         assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(Signal::SIGTERM as i32));
         std::fs::remove_file(&log).expect("removed");

@@ -1,0 +1,3 @@
+//! Hubble, both ways: its messages, in our own definitions.
+
+pub mod proto;
