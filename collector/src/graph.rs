@@ -4,11 +4,11 @@
 //! changed becomes the next delta.
 
 use std::{
-    collections::{BTreeMap, BTreeSet, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     sync::Arc,
 };
 
-use crate::view::{Changes, Delta, EdgeRow, EventRow, HiddenRow, NamesRow, NodeRow, Snapshot, VertexRow, View};
+use crate::view::{Changes, Delta, EdgeRow, EventRow, HiddenRow, NamesRow, NodeRow, Shared, Snapshot, VertexRow, View};
 
 /// Events a snapshot holds, and a delta brings at the most.
 pub const MAX_EVENTS: usize = 256;
@@ -37,89 +37,136 @@ impl Row for EdgeRow {
     }
 }
 
-/// Rows by id, and which of them changed since the last delta.
+/// Rows by id, each at a place of its own, and which of them changed since the last delta.
 #[derive(Debug, Clone)]
 pub struct Table<R> {
-    rows: BTreeMap<Arc<str>, R>,
-    changed: BTreeSet<Arc<str>>,
-    removed: BTreeSet<Arc<str>>,
+    places: Vec<Option<Shared<R>>>,
+    by_id: HashMap<Arc<str>, usize>,
+    free: Vec<usize>,
+    /// Places whose row came or changed, and a mark at each of them.
+    changed: Vec<usize>,
+    is_changed: Vec<bool>,
+    /// Rows that went: their places are free after the next step, so that none has two rows in one step.
+    removed: BTreeMap<Arc<str>, usize>,
 }
 
 impl<R> Default for Table<R> {
     fn default() -> Self {
-        Self { rows: BTreeMap::new(), changed: BTreeSet::new(), removed: BTreeSet::new() }
+        Self {
+            places: Vec::new(),
+            by_id: HashMap::new(),
+            free: Vec::new(),
+            changed: Vec::new(),
+            is_changed: Vec::new(),
+            removed: BTreeMap::new(),
+        }
     }
 }
 
 impl<R: Row> Table<R> {
     /// Puts a row in, if it says anything new.
     pub fn upsert(&mut self, row: R) {
-        let id = Arc::clone(row.id());
-        if self.rows.get(&id) == Some(&row) {
-            return;
+        let slot = match self.by_id.get(row.id()) {
+            Some(&slot) => {
+                if self.places[slot].as_deref() == Some(&row) {
+                    return;
+                }
+                slot
+            }
+            None => self.place(row.id()),
+        };
+        if !std::mem::replace(&mut self.is_changed[slot], true) {
+            self.changed.push(slot);
         }
-        self.removed.remove(&id);
-        self.changed.insert(Arc::clone(&id));
-        self.rows.insert(id, row);
+        self.places[slot] = Some(Shared::new(row, slot));
+    }
+
+    fn place(&mut self, id: &Arc<str>) -> usize {
+        // A row that went and comes back within a step was not away.
+        let slot = self.removed.remove(id).or_else(|| self.free.pop()).unwrap_or_else(|| {
+            self.places.push(None);
+            self.is_changed.push(false);
+            self.places.len() - 1
+        });
+        self.by_id.insert(Arc::clone(id), slot);
+        slot
     }
 
     /// Takes a row out.
     pub fn remove(&mut self, id: &Arc<str>) {
-        if self.rows.remove(id).is_some() {
-            self.changed.remove(id);
-            self.removed.insert(Arc::clone(id));
+        if let Some(slot) = self.by_id.remove(id) {
+            self.places[slot] = None;
+            self.removed.insert(Arc::clone(id), slot);
         }
     }
 
     /// A row by its id.
     #[must_use]
-    pub fn get(&self, id: &str) -> Option<&R> {
-        self.rows.get(id)
+    pub fn get(&self, id: &str) -> Option<&Shared<R>> {
+        self.places.get(*self.by_id.get(id)?)?.as_ref()
     }
 
-    /// The rows in order of their ids.
-    pub fn rows(&self) -> impl Iterator<Item = &R> {
-        self.rows.values()
+    /// The row at a place.
+    #[must_use]
+    pub fn at(&self, slot: usize) -> Option<&Shared<R>> {
+        self.places.get(slot)?.as_ref()
+    }
+
+    /// The rows, in no order.
+    pub fn rows(&self) -> impl Iterator<Item = &Shared<R>> {
+        self.places.iter().flatten()
+    }
+
+    /// The rows that pass, in order of their ids.
+    #[must_use]
+    pub fn sorted(&self, passes: impl Fn(&Shared<R>) -> bool) -> Vec<Shared<R>> {
+        let mut rows: Vec<Shared<R>> = self.rows().filter(|row| passes(row)).cloned().collect();
+        rows.sort_unstable_by(|a, b| a.id().cmp(b.id()));
+        rows
     }
 
     /// There is a row of this id.
     #[must_use]
     pub fn contains(&self, id: &str) -> bool {
-        self.rows.contains_key(id)
+        self.by_id.contains_key(id)
     }
 
     /// How many rows there are.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.rows.len()
+        self.by_id.len()
     }
 
     /// There are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.rows.is_empty()
+        self.by_id.is_empty()
     }
 
     fn dirty(&self) -> bool {
         !self.changed.is_empty() || !self.removed.is_empty()
     }
 
-    fn take(&mut self) -> Changes<R> {
-        let changed = std::mem::take(&mut self.changed);
-        let removed = std::mem::take(&mut self.removed);
-        Changes {
-            upsert: changed.iter().filter_map(|id| self.rows.get(id)).cloned().collect(),
-            remove: removed.into_iter().collect(),
+    /// What changed, and the places of the rows that went.
+    fn take(&mut self) -> (Changes<R>, Vec<usize>) {
+        let mut upsert = Vec::with_capacity(self.changed.len());
+        for slot in self.changed.drain(..) {
+            self.is_changed[slot] = false;
+            upsert.extend(self.places[slot].clone());
         }
+        let (remove, slots): (Vec<_>, Vec<_>) = std::mem::take(&mut self.removed).into_iter().unzip();
+        self.free.extend(&slots);
+        (Changes { upsert, remove }, slots)
     }
 
     fn apply(&mut self, changes: &Changes<R>) {
         for id in &changes.remove {
-            self.rows.remove(id);
+            self.remove(id);
         }
         for row in &changes.upsert {
-            self.rows.insert(Arc::clone(row.id()), row.clone());
+            self.upsert(R::clone(row));
         }
+        self.take();
     }
 }
 
@@ -132,6 +179,17 @@ pub struct Identity {
     pub cluster: String,
     /// Since when totals count, in milliseconds.
     pub since_ms: i64,
+}
+
+/// A step to the next revision, and where the rows stood that went.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Step {
+    /// What everybody is told.
+    pub delta: Delta,
+    /// Places of the vertices in `delta.vertices.remove`.
+    pub vertex_slots: Vec<usize>,
+    /// Places of the edges in `delta.edges.remove`.
+    pub edge_slots: Vec<usize>,
 }
 
 /// The graph of one view.
@@ -190,12 +248,6 @@ impl Graph {
         }
     }
 
-    /// Sets what is left out.
-    pub fn set_hidden(&mut self, hidden: HiddenRow) {
-        self.head_changed |= self.hidden != hidden;
-        self.hidden = hidden;
-    }
-
     /// The newest events, oldest first.
     pub fn events(&self) -> impl Iterator<Item = &EventRow> {
         self.events.iter()
@@ -219,7 +271,7 @@ impl Graph {
     }
 
     /// What changed since the last call, as the step to the next revision; `None` if nothing did.
-    pub fn step(&mut self, identity: &Identity, time_ms: i64) -> Option<Delta> {
+    pub fn step(&mut self, identity: &Identity, time_ms: i64) -> Option<Step> {
         let news = self.head_changed || self.untold > 0;
         if !news && !self.nodes.dirty() && !self.vertices.dirty() && !self.edges.dirty() {
             return None;
@@ -227,18 +279,22 @@ impl Graph {
         self.head_changed = false;
         let base = self.revision;
         self.revision += 1;
-        Some(Delta {
+        let (nodes, _) = self.nodes.take();
+        let (vertices, vertex_slots) = self.vertices.take();
+        let (edges, edge_slots) = self.edges.take();
+        let delta = Delta {
             run: identity.run.clone(),
             revision: self.revision,
             base,
             time_ms,
             names: self.names.clone(),
             hidden: self.hidden,
-            nodes: self.nodes.take(),
-            vertices: self.vertices.take(),
-            edges: self.edges.take(),
+            nodes,
+            vertices,
+            edges,
             events: self.events.range(self.events.len() - std::mem::take(&mut self.untold)..).cloned().collect(),
-        })
+        };
+        Some(Step { delta, vertex_slots, edge_slots })
     }
 
     /// The whole graph. Call [`Graph::step`] first, or the next delta repeats what is in here already.
@@ -253,9 +309,9 @@ impl Graph {
             cluster: identity.cluster.clone(),
             names: self.names.clone(),
             hidden: self.hidden,
-            nodes: self.nodes.rows().cloned().collect(),
-            vertices: self.vertices.rows().cloned().collect(),
-            edges: self.edges.rows().cloned().collect(),
+            nodes: self.nodes.sorted(|_| true),
+            vertices: self.vertices.sorted(|_| true),
+            edges: self.edges.sorted(|_| true),
             events: self.events.iter().cloned().collect(),
         }
     }

@@ -14,19 +14,19 @@ use bytes::Bytes;
 use futures_util::stream;
 use serde::Deserialize;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, broadcast, oneshot, watch},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch},
     time::{MissedTickBehavior, interval},
 };
 
 use crate::{
     filter::{Filter, FilterError, Wish},
-    hub::{Command, HubHandle, Subscription, TooManyViews},
+    hub::{Command, Follower, HubHandle, Next, Subscription, TooManyViews},
     metrics::Metrics,
     view::View,
 };
 
 /// Streams at once.
-pub const MAX_CLIENTS: usize = 256;
+pub const MAX_CLIENTS: usize = 2_048;
 /// A comment is sent this often.
 const HEARTBEAT: Duration = Duration::from_secs(4);
 /// The first bytes of every stream: come back after a second.
@@ -95,7 +95,7 @@ pub fn come_again(after: &'static str, why: String) -> Response {
 struct Client {
     wish: Wish,
     first: std::vec::IntoIter<Bytes>,
-    live: broadcast::Receiver<Bytes>,
+    live: Follower,
     heartbeat: tokio::time::Interval,
     streams: Streams,
     _place: OwnedSemaphorePermit,
@@ -144,19 +144,19 @@ impl Client {
             if let Some(event) = self.first.next() {
                 return Some(event);
             }
-            let received = tokio::select! {
+            let next = tokio::select! {
                 _ = self.streams.shutdown.wait_for(|over| *over) => return None,
                 _ = self.heartbeat.tick() => return Some(Bytes::from_static(b": still here\n\n")),
-                received = self.live.recv() => received,
+                next = self.live.next() => next,
             };
-            match received {
-                Ok(event) => return Some(event),
-                Err(broadcast::error::RecvError::Lagged(_)) => {
+            match next {
+                Next::Delta(event) => return Some(event),
+                Next::Behind => {
                     self.streams.metrics.lagged_clients.inc();
                     self.restart().await?;
                 }
                 // The view was put away while this client was between two events: begin again.
-                Err(broadcast::error::RecvError::Closed) => self.restart().await?,
+                Next::Over => self.restart().await?,
             }
         }
     }

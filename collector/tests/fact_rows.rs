@@ -72,6 +72,7 @@ impl World {
     fn edge(&self, view: View, id: &str) -> EdgeRow {
         let edges = self.snapshot(view).edges;
         let found = edges.iter().find(|edge| &*edge.id == id).cloned();
+        let found = found.map(|edge| EdgeRow::clone(&edge));
         found.unwrap_or_else(|| panic!("no {id} in {:?}", edges.iter().map(|edge| &edge.id).collect::<Vec<_>>()))
     }
 }
@@ -288,7 +289,7 @@ fn a_node_tells_tiers_hooks_and_drops_without_an_edge() {
         let less = Device { blind_spot: "no ICMP".to_owned(), ..device("cgroup", Tier::CgroupSkb, 0) };
         report.devices = vec![less, device("lxc2", Tier::Unwatched, 2)];
     });
-    let spots: Vec<_> = node(&world).blind_spots.into_iter().map(|spot| (spot.device, spot.reason)).collect();
+    let spots: Vec<_> = node(&world).blind_spots.clone().into_iter().map(|spot| (spot.device, spot.reason)).collect();
     let spots: Vec<_> = spots.iter().map(|(device, reason)| (&**device, &**reason)).collect();
     assert_eq!(spots, [("lxc2", ""), ("cgroup", "no ICMP")], "what is not seen at all comes first");
 }

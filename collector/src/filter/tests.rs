@@ -40,7 +40,7 @@ fn vertex(kind: &str, namespace: Option<&str>, workload: Option<&str>, name: &st
 fn edge(client: &VertexRow, server: &VertexRow, port: u16, protocol: &str, lost: u64) -> EdgeRow {
     let text = include_str!("../../../ui/fixtures/snapshot.json");
     let snapshot: Snapshot = serde_json::from_str(text).expect("the fixture");
-    let mut edge = snapshot.edges[0].clone();
+    let mut edge = EdgeRow::clone(&snapshot.edges[0]);
     edge.id = format!("{}>{}:{port}/{protocol}", client.id, server.id).into();
     (edge.client, edge.server) = (Arc::clone(&client.id), Arc::clone(&server.id));
     (edge.port, edge.protocol, edge.own) = (port, protocol.to_owned(), false);

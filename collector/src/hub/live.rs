@@ -1,27 +1,30 @@
-//! One view that somebody looks at: what of a projection it shows, its recent deltas, its subscribers.
-
-use std::collections::VecDeque;
+//! One view that somebody looks at: what of a projection it shows, and the events that tell its subscribers.
 
 use bytes::Bytes;
 use serde::Serialize;
-use tokio::sync::broadcast;
 
-use super::Subscription;
+use super::{
+    Subscription,
+    feed::{Feed, LAG},
+};
 use crate::{
     filter::Wish,
     graph::Identity,
     metrics::Metrics,
-    project::{Filtered, Projection},
-    time::Ns,
+    project::{Filtered, Projection, Step},
+    time::{Ns, SECOND},
     view::{Delta, View},
 };
 
-/// Deltas kept for clients that come back.
-const RECENT: usize = 256;
-/// And this many bytes of them at the most.
-const RECENT_BYTES: usize = 16 << 20;
-/// Events a client may be behind before it is given a fresh snapshot.
-const LAG: usize = 32;
+/// A snapshot is written once for all who come within this time; who comes late gets the deltas since as well.
+const SNAPSHOT_SERVES: Ns = SECOND;
+
+#[derive(Debug)]
+struct Written {
+    revision: u64,
+    at: Ns,
+    json: Bytes,
+}
 
 #[derive(Debug)]
 pub(super) struct LiveView {
@@ -30,10 +33,8 @@ pub(super) struct LiveView {
     filtered: Option<Filtered>,
     run: String,
     revision: u64,
-    recent: VecDeque<(u64, Bytes)>,
-    recent_bytes: usize,
-    snapshot: Option<(u64, Bytes)>,
-    sender: broadcast::Sender<Bytes>,
+    snapshot: Option<Written>,
+    feed: Feed,
     used: Ns,
     stepped: Ns,
 }
@@ -41,20 +42,15 @@ pub(super) struct LiveView {
 impl LiveView {
     /// As of the projection's last step. Revisions of a filtered view go on from `revision`.
     pub(super) fn new(wish: &Wish, revision: u64, base: &Projection, identity: &Identity, now: Ns) -> Self {
-        let mut filtered = (!wish.is_whole()).then(|| Filtered::new(wish.clone(), revision, base));
-        if let Some(filtered) = &mut filtered {
-            // Nobody can have the revision before: everybody begins with a snapshot.
-            let _ = filtered.step(identity, now);
-        }
+        let filtered = (!wish.is_whole()).then(|| Filtered::new(wish.clone(), revision, base));
+        let revision = filtered.as_ref().map_or(base.revision(), Filtered::revision);
         Self {
             view: wish.view,
-            revision: filtered.as_ref().map_or(base.revision(), Filtered::revision),
             filtered,
             run: identity.run.clone(),
-            recent: VecDeque::new(),
-            recent_bytes: 0,
+            revision,
             snapshot: None,
-            sender: broadcast::Sender::new(LAG),
+            feed: Feed::new(revision),
             used: now,
             stepped: now,
         }
@@ -69,44 +65,35 @@ impl LiveView {
     }
 
     pub(super) fn clients(&self) -> usize {
-        self.sender.receiver_count()
+        self.feed.clients()
     }
 
     pub(super) fn revision(&self) -> u64 {
         self.revision
     }
 
-    /// Follows a step of the projection and sends what changed here to all subscribers: one buffer for everybody.
-    pub(super) fn take(&mut self, delta: &Delta, base: &Projection, identity: &Identity, now: Ns, metrics: &Metrics) {
+    /// Follows a step of the projection and tells all subscribers what changed here: one buffer for everybody. `most` bytes
+    /// of past deltas are kept.
+    pub(super) fn take(&mut self, step: &Step, base: &Projection, now: Ns, most: usize, metrics: &Metrics) {
         self.stepped = now;
+        self.snapshot.take_if(|written| now.saturating_sub(written.at) > SNAPSHOT_SERVES);
         match &mut self.filtered {
-            None => self.send(delta, metrics),
+            None => self.send(&step.step.delta, most, metrics),
             Some(filtered) => {
-                filtered.take(delta, base);
-                if let Some(delta) = filtered.step(identity, now) {
-                    self.send(&delta, metrics);
+                if let Some(delta) = filtered.take(step, base) {
+                    self.send(&delta, most, metrics);
                 }
             }
         }
     }
 
-    fn send(&mut self, delta: &Delta, metrics: &Metrics) {
-        self.snapshot = None;
+    fn send(&mut self, delta: &Delta, most: usize, metrics: &Metrics) {
         self.revision = delta.revision;
         let bytes = event("delta", &self.run, delta.revision, delta);
         let label = [("view", self.view.label())];
         metrics.deltas.get_or_create(&label).inc();
         metrics.delta_bytes.get_or_create(&label).inc_by(bytes.len() as u64);
-        self.recent_bytes += bytes.len();
-        self.recent.push_back((delta.revision, bytes.clone()));
-        while self.recent.len() > RECENT || self.recent_bytes > RECENT_BYTES {
-            match self.recent.pop_front() {
-                Some((_, old)) => self.recent_bytes -= old.len(),
-                None => break,
-            }
-        }
-        // No subscriber is no error.
-        let _ = self.sender.send(bytes);
+        self.feed.push(delta.revision, bytes, most);
     }
 
     pub(super) fn subscribe(
@@ -115,43 +102,37 @@ impl LiveView {
         base: &Projection,
         identity: &Identity,
     ) -> Subscription {
-        let live = self.sender.subscribe();
-        let first = match last.and_then(|last| self.since(&last)) {
-            Some(missed) => missed,
-            None => vec![self.snapshot_event(base, identity)],
-        };
+        let live = self.feed.follow(self.revision);
+        let missed = last.filter(|(run, _)| *run == self.run).and_then(|(_, revision)| self.feed.since(revision));
+        let first = missed.unwrap_or_else(|| self.beginning(base, identity));
         Subscription { first, live }
     }
 
-    /// The deltas after the client's last event, if all of them are still here.
-    fn since(&self, (run, revision): &(String, u64)) -> Option<Vec<Bytes>> {
-        if *run != self.run || *revision > self.revision {
-            return None;
+    /// The snapshot that was written last with what happened since, or a new one. Its JSON is shared, not copied.
+    fn beginning(&mut self, base: &Projection, identity: &Identity) -> Vec<Bytes> {
+        let old = self.snapshot.as_ref().filter(|written| self.revision - written.revision <= LAG);
+        let since = old.and_then(|written| self.feed.since(written.revision));
+        if since.is_none() {
+            self.snapshot_json(base, identity);
         }
-        let missed: Vec<Bytes> =
-            self.recent.iter().filter(|(to, _)| to > revision).map(|(_, bytes)| bytes.clone()).collect();
-        (missed.len() as u64 == self.revision - revision).then_some(missed)
+        let Some(written) = &self.snapshot else { return Vec::new() };
+        let head = format!("id: {}-{}\nevent: snapshot\ndata: ", self.run, written.revision);
+        let snapshot = [head.into(), written.json.clone(), Bytes::from_static(b"\n\n")];
+        snapshot.into_iter().chain(since.into_iter().flatten()).collect()
     }
 
+    /// The whole as of the last step.
     pub(super) fn snapshot_json(&mut self, base: &Projection, identity: &Identity) -> Bytes {
-        if let Some((revision, bytes)) = &self.snapshot
-            && *revision == self.revision
-        {
-            return bytes.clone();
+        if let Some(written) = self.snapshot.as_ref().filter(|written| written.revision == self.revision) {
+            return written.json.clone();
         }
         let snapshot = match &self.filtered {
             None => base.snapshot(identity, self.stepped),
-            Some(filtered) => filtered.snapshot(identity, self.stepped),
+            Some(filtered) => filtered.snapshot(base, identity, self.stepped),
         };
-        let bytes = Bytes::from(serde_json::to_vec(&snapshot).unwrap_or_default());
-        self.snapshot = Some((self.revision, bytes.clone()));
-        bytes
-    }
-
-    fn snapshot_event(&mut self, base: &Projection, identity: &Identity) -> Bytes {
-        let json = self.snapshot_json(base, identity);
-        let head = format!("id: {}-{}\nevent: snapshot\ndata: ", self.run, self.revision);
-        [head.as_bytes(), &json, b"\n\n"].concat().into()
+        let json = Bytes::from(serde_json::to_vec(&snapshot).unwrap_or_default());
+        self.snapshot = Some(Written { revision: self.revision, at: self.stepped, json: json.clone() });
+        json
     }
 }
 

@@ -1,6 +1,7 @@
 //! One task owns the merged state. Reports and questions come in through bounded queues; a subscriber gets its snapshot and
 //! its place in the stream in one step, so that nothing falls between.
 
+mod feed;
 mod live;
 mod names;
 mod views;
@@ -9,13 +10,17 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::{
-    sync::{broadcast, mpsc, oneshot, watch},
+    sync::{mpsc, oneshot, watch},
     time::{Instant, sleep_until},
 };
 use wire::v1::Report;
 
 use self::views::Views;
-pub use self::{names::NamesUpdate, views::MAX_VIEWS};
+pub use self::{
+    feed::{Follower, LAG, Next},
+    names::NamesUpdate,
+    views::MAX_VIEWS,
+};
 use crate::{
     clock,
     events::Events,
@@ -97,7 +102,7 @@ pub struct Subscription {
     /// A snapshot, or the deltas since the client's last event.
     pub first: Vec<Bytes>,
     /// Every event from here on.
-    pub live: broadcast::Receiver<Bytes>,
+    pub live: Follower,
 }
 
 /// The way to the hub.

@@ -18,6 +18,8 @@ use crate::{
 
 /// Different views looked at: grouping, filter and noise make one.
 pub const MAX_VIEWS: usize = 64;
+/// Past deltas kept for clients that come back, in bytes over all views: each view has its share of them.
+const RECENT_BYTES: usize = 64 << 20;
 /// A view without streams is kept for this long after it was last asked for.
 const KEPT: Ns = 10 * SECOND;
 
@@ -141,11 +143,12 @@ impl Views {
         now: Ns,
         metrics: &Metrics,
     ) {
+        let most = RECENT_BYTES / self.live.len().max(1);
         for (view, base) in &mut self.bases {
             metrics.names_ambiguous.set(i64::try_from(base.ambiguous()).unwrap_or(i64::MAX));
-            let Some(delta) = base.step(merge, names, names_row, identity, now) else { continue };
+            let Some(step) = base.step(merge, names, names_row, identity, now) else { continue };
             for (_, live) in self.live.iter_mut().filter(|(wish, _)| wish.view == *view) {
-                live.take(&delta, base, identity, now, metrics);
+                live.take(&step, base, now, most, metrics);
             }
         }
     }

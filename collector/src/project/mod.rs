@@ -18,7 +18,7 @@ use std::{
 
 use self::vertex::VertexKey;
 use crate::{
-    graph::{Graph, Identity},
+    graph::{self, Graph, Identity},
     merge::{
         Change, FlowId, Merge,
         flow::Flow,
@@ -26,7 +26,7 @@ use crate::{
     },
     names::{Names, Owner, Pod, Touched},
     time::Ns,
-    view::{Delta, EventRow, NamesRow, NodeRow, NodeState, Snapshot, View, ms},
+    view::{EdgeRow, EventRow, NamesRow, NodeRow, Shared, Snapshot, View, ms},
 };
 
 /// How an edge by addresses belongs to a group.
@@ -49,6 +49,15 @@ struct Group {
     protocol: u8,
     tunnel: Option<Tunnel>,
     members: BTreeMap<FlowId, Member>,
+}
+
+/// A step of a projection, and what its filters need to follow it.
+#[derive(Debug)]
+pub struct Step {
+    /// Of the graph.
+    pub step: graph::Step,
+    /// The places of the ends of each edge in `step.delta.edges.upsert`: looked up once for all filters.
+    ends: Vec<Option<[usize; 2]>>,
 }
 
 /// One view of the merged state.
@@ -148,7 +157,7 @@ impl Projection {
         names_row: &NamesRow,
         identity: &Identity,
         now: Ns,
-    ) -> Option<Delta> {
+    ) -> Option<Step> {
         for id in std::mem::take(&mut self.dirty) {
             match self.groups.get(&id) {
                 Some(group) => self.graph.edges.upsert(row::edge_row(self.view, &id, group, merge, names, now)),
@@ -159,18 +168,22 @@ impl Projection {
             self.project_vertex(&key, merge, names);
         }
         self.graph.set_names(&NamesRow { ambiguous: self.ambiguous, ..names_row.clone() });
-        self.graph.step(identity, ms(now))
+        let step = self.graph.step(identity, ms(now))?;
+        let ends = step.delta.edges.upsert.iter().map(|row| self.ends_of(row)).collect();
+        Some(Step { step, ends })
+    }
+
+    /// The places of an edge's ends.
+    fn ends_of(&self, row: &EdgeRow) -> Option<[usize; 2]> {
+        let place = |id: &str| self.graph.vertices.get(id).map(Shared::slot);
+        Some([place(&row.client)?, place(&row.server)?])
     }
 
     /// Puts the nodes' rows in.
     pub fn set_nodes(&mut self, rows: &[NodeRow]) {
-        let gone: Vec<Arc<str>> = self
-            .graph
-            .nodes
-            .rows()
-            .filter(|old| !rows.iter().any(|row| row.name == old.name))
-            .map(|old| Arc::clone(&old.name))
-            .collect();
+        let names: HashSet<&str> = rows.iter().map(|row| &*row.name).collect();
+        let gone = self.graph.nodes.rows().filter(|old| !names.contains(&*old.name));
+        let gone: Vec<Arc<str>> = gone.map(|old| Arc::clone(&old.name)).collect();
         // In the view by node a node that begins to report is a vertex, too, until it is forgotten.
         let vertices = self.view == View::Node;
         for name in gone {
@@ -351,42 +364,8 @@ impl Projection {
     }
 }
 
-/// The rows of all nodes: those that report, and those of the pod list that never did.
-#[must_use]
-pub fn node_rows(merge: &Merge, names: &Names, now: Ns) -> Vec<NodeRow> {
-    let mut rows: Vec<NodeRow> = merge.nodes().map(|node| node::node_row(node, now)).collect();
-    for node in names.nodes().filter(|node| merge.node_named(&node.name).is_none()) {
-        rows.push(NodeRow {
-            name: Arc::clone(&node.name),
-            state: NodeState::Lost,
-            why: Some("no agent has reported".to_owned()),
-            last_report_ms: None,
-            tick_ms: None,
-            clock_offset_ms: None,
-            clock_error_ms: None,
-            agent_version: None,
-            epoch_ms: None,
-            tier: "none".to_owned(),
-            tiers: Vec::new(),
-            devices: 0,
-            reattached: 0,
-            blind_spots: Vec::new(),
-            refused_hooks: Vec::new(),
-            hooks: Vec::new(),
-            drops: Vec::new(),
-            seen_skbs: 0,
-            unseen_skbs: 0,
-            unaccounted_skbs: 0,
-            other_skbs: 0,
-            losses: Vec::new(),
-        });
-    }
-    rows.sort_by(|a, b| a.name.cmp(&b.name));
-    rows
-}
-
 pub use filtered::Filtered;
-pub use node::device_rows;
+pub use node::{device_rows, node_rows};
 
 #[cfg(test)]
 mod tests;

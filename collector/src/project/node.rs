@@ -13,12 +13,47 @@ use crate::{
         Merge,
         node::{Node, tier_label},
     },
+    names::Names,
     time::Ns,
-    view::{DeviceRow, HookRow, NodeRow, TierRow, ms},
+    view::{DeviceRow, HookRow, NodeRow, NodeState, TierRow, ms},
 };
 
+/// The rows of all nodes: those that report, and those of the pod list that never did.
+#[must_use]
+pub fn node_rows(merge: &Merge, names: &Names, now: Ns) -> Vec<NodeRow> {
+    let mut rows: Vec<NodeRow> = merge.nodes().map(|node| node_row(node, now)).collect();
+    for node in names.nodes().filter(|node| merge.node_named(&node.name).is_none()) {
+        rows.push(NodeRow {
+            name: Arc::clone(&node.name),
+            state: NodeState::Lost,
+            why: Some("no agent has reported".to_owned()),
+            last_report_ms: None,
+            tick_ms: None,
+            clock_offset_ms: None,
+            clock_error_ms: None,
+            agent_version: None,
+            epoch_ms: None,
+            tier: "none".to_owned(),
+            tiers: Vec::new(),
+            devices: 0,
+            reattached: 0,
+            blind_spots: Vec::new(),
+            refused_hooks: Vec::new(),
+            hooks: Vec::new(),
+            drops: Vec::new(),
+            seen_skbs: 0,
+            unseen_skbs: 0,
+            unaccounted_skbs: 0,
+            other_skbs: 0,
+            losses: Vec::new(),
+        });
+    }
+    rows.sort_by(|a, b| a.name.cmp(&b.name));
+    rows
+}
+
 /// The row of a node that reports.
-pub(super) fn node_row(node: &Node, now: Ns) -> NodeRow {
+fn node_row(node: &Node, now: Ns) -> NodeRow {
     let (state, why) = node.state(now);
     let (tiers, blind_spots) = (node.tiers(), node.blind_spots());
     let devices = tiers.iter().map(|tier| tier.devices).sum();

@@ -4,12 +4,16 @@
 //! since the Unix epoch by the collector's clock.
 
 mod facts;
+mod shared;
 
 use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
-pub use self::facts::{DnsRow, DropRow, HistogramRow, HookRow, OwnerRow, QuestionRow, RcodeRow, SocketsRow, TierRow};
+pub use self::{
+    facts::{DnsRow, DropRow, HistogramRow, HookRow, OwnerRow, QuestionRow, RcodeRow, SocketsRow, TierRow},
+    shared::Shared,
+};
 
 /// How the graph is grouped.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, Default)]
@@ -311,19 +315,19 @@ pub struct Snapshot {
     pub cluster: String,
     pub names: NamesRow,
     pub hidden: HiddenRow,
-    pub nodes: Vec<NodeRow>,
-    pub vertices: Vec<VertexRow>,
-    pub edges: Vec<EdgeRow>,
+    pub nodes: Vec<Shared<NodeRow>>,
+    pub vertices: Vec<Shared<VertexRow>>,
+    pub edges: Vec<Shared<EdgeRow>>,
     /// The newest ones, oldest first.
     pub events: Vec<EventRow>,
 }
 
 /// Rows that came or changed, and ids of rows that went.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
+#[serde(deny_unknown_fields, bound(serialize = "Row: Serialize", deserialize = "Row: Deserialize<'de>"))]
 pub struct Changes<Row> {
     /// Whole rows.
-    pub upsert: Vec<Row>,
+    pub upsert: Vec<Shared<Row>>,
     /// Ids (of nodes: names).
     pub remove: Vec<Arc<str>>,
 }
