@@ -1,3 +1,9 @@
 //! Hubble, both ways: its messages, in our own definitions.
 
+pub mod client;
+pub mod compare;
+pub mod fold;
+pub mod json;
+pub mod print;
 pub mod proto;
+pub mod text;
