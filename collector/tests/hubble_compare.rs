@@ -9,7 +9,7 @@ use collector::{
         json::Response,
     },
     time::SECOND,
-    view::{EdgeRow, Snapshot},
+    view::{EdgeRow, Shared, Snapshot},
 };
 use serde_json::{Value, json};
 
@@ -349,11 +349,8 @@ fn full_tables_are_told_of() {
 fn rows_have_a_bound_and_what_differs_comes_first() {
     let mut after: Snapshot = serde_json::from_value(snapshot(vec![ours_only([1_020, 1_030])])).expect("a snapshot");
     let one = after.edges.pop().expect("an edge");
-    after.edges.extend((0..MAX_ROWS as u16 + 5).map(|at| EdgeRow {
-        id: at.to_string().into(),
-        port: at,
-        ..one.clone()
-    }));
+    let another = |at: u16| EdgeRow { id: at.to_string().into(), port: at, ..(*one).clone() };
+    after.edges.extend((0..MAX_ROWS as u16 + 5).map(|at| Shared::new(another(at), usize::from(at))));
     let window = Window { start: START * SECOND, end: END * SECOND };
     let mut fold = Fold::default();
     for flow in chatter() {

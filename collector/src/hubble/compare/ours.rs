@@ -93,8 +93,8 @@ impl<'a> Graph<'a> {
         let mut graph = Self {
             edges: BTreeMap::new(),
             tunnels: 0,
-            vertices: after.vertices.iter().map(|vertex| (&*vertex.id, vertex)).collect(),
-            nodes: after.nodes.iter().map(|node| (&*node.name, node)).collect(),
+            vertices: after.vertices.iter().map(|vertex| (&*vertex.id, &**vertex)).collect(),
+            nodes: after.nodes.iter().map(|node| (&*node.name, &**node)).collect(),
             by_address: HashMap::new(),
         };
         for vertex in &after.vertices {
@@ -107,7 +107,7 @@ impl<'a> Graph<'a> {
             }
         }
         let earlier: HashMap<&str, &EdgeRow> =
-            before.map_or_else(HashMap::new, |before| before.edges.iter().map(|edge| (&*edge.id, edge)).collect());
+            before.map_or_else(HashMap::new, |before| before.edges.iter().map(|edge| (&*edge.id, &**edge)).collect());
         for edge in &after.edges {
             if edge.tunnel.is_some() {
                 graph.tunnels += 1;
