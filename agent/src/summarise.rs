@@ -15,7 +15,6 @@ use agent_ebpf::abi::{Event, FlowKey, FlowTotals, tcp_state};
 use wire::v1::Counters;
 
 use crate::{
-    dns,
     edge::{
         Edge, EdgeId, Moment, Orientation, edge_id, grew, growth, guessed_orientation, is_own, known_orientation,
         single,
@@ -24,7 +23,7 @@ use crate::{
     points::{Class, Local, PathKey, Paths, Place, Rest},
     ports::HighPorts,
 };
-pub use facts::SocketEnd;
+pub use facts::{SocketEnd, Told};
 pub use lesser::MAX_UNMAPPED;
 use lesser::Waits;
 
@@ -71,7 +70,7 @@ impl Flow {
             counted: FlowTotals::default(),
             target,
             orientation: Orientation { forward: true, guessed: true },
-            local: Local { is_source: true, device: place.device },
+            local: Local { is_source: true, device: place.device, cgroup: 0 },
             waits: None,
             covered_ns: 0,
         }
@@ -111,6 +110,8 @@ pub struct Table {
     /// Packets without a flow at lesser hooks, oldest first.
     unmapped: VecDeque<Event>,
     unheld: u64,
+    /// New edges of a cgroup, of which nobody was asked yet whose it is.
+    unowned: Vec<EdgeId>,
 }
 
 impl Table {
@@ -133,6 +134,7 @@ impl Table {
             home: Home::default(),
             unmapped: VecDeque::new(),
             unheld: 0,
+            unowned: Vec::new(),
         }
     }
 
@@ -282,24 +284,6 @@ impl Table {
         self.edges.contains_key(&edge_id(&event.key, orientation, local))
     }
 
-    /// Adds what a DNS message told to the edge of its flow, if the table has it; says which that is. A hook that does not
-    /// own the flow has nothing to tell: the owner saw the same message.
-    pub fn dns(&mut self, fact: &dns::Fact, moment: Moment, place: impl Fn(u32) -> Place) -> Option<EdgeId> {
-        let at = place(fact.key.ifindex);
-        let id = match self.flows.get(&fact.key) {
-            Some(Flow { target: Target::Edge(id), .. }) => *id,
-            None if at.class == Class::Pod => {
-                let local = pod_end(&fact.key, at);
-                edge_id(&fact.key, self.orientation_of_new(&fact.key, local), local)
-            }
-            _ => return None,
-        };
-        let edge = self.edges.get_mut(&id)?;
-        edge.dns.get_or_insert_default().add(&fact.what, moment.clock.unix_ns(fact.time_ns));
-        edge.pending = true;
-        Some(id)
-    }
-
     /// Takes a flow's final totals, or its last known ones, and forgets the flow.
     pub fn finish(
         &mut self,
@@ -386,5 +370,5 @@ impl Table {
 
 /// The local end of a flow at a pod's device.
 fn pod_end(key: &FlowKey, at: Place) -> Local {
-    Local { is_source: at.class.local_is_source(key), device: at.device }
+    Local { is_source: at.class.local_is_source(key), device: at.device, cgroup: 0 }
 }

@@ -68,7 +68,8 @@ fn head(key: FlowKey, time_ns: u64, payload: &[u8]) -> DnsHead {
 
 fn take(watch: &mut Watch, key: FlowKey, time_ns: u64, message: &Message) {
     let payload = bytes(message);
-    watch.take(&head(key, time_ns, &payload), &payload);
+    // At pods' devices, what comes in was sent by the pod.
+    watch.take(&head(key, time_ns, &payload), &payload, key.direction == Direction::Ingress as u8);
 }
 
 fn kinds(facts: &[Fact]) -> Vec<&'static str> {
@@ -175,6 +176,34 @@ fn a_query_times_out_once_and_a_late_answer_tells_no_name() {
     assert_eq!(kinds(&watch.facts(2 * MS)), ["query", "query", "timeout"]);
 }
 
+/// A CNI may lead answers past the pod's device, straight from the tunnel into the pod: the query at the device is then
+/// answered all the same. What answers at the other end of the same connection answers nothing here.
+#[test]
+fn an_answer_at_another_hook_of_the_same_side_ends_the_wait() {
+    let (mut watch, key) = (Watch::new(NameMode::Full), asking(40_000, 17));
+    // Out by a tunnel is egress there, and in is ingress.
+    let tunnel = FlowKey { ifindex: 9, direction: Direction::Egress as u8, ..key };
+    let give = |watch: &mut Watch, key: FlowKey, time_ns, message: &Message, local_is_source| {
+        let payload = bytes(message);
+        watch.take(&head(key, time_ns, &payload), &payload, local_is_source);
+    };
+    let (asked, answered) = (query(7, "far.example."), answer(7, "far.example.", &[a("far.example.", 60, 5)]));
+    give(&mut watch, key, 0, &asked, true);
+    give(&mut watch, tunnel, MS, &asked, true);
+    give(&mut watch, tunnel.reversed(), 4 * MS, &answered, false);
+    let facts = watch.facts(5 * MS);
+    assert_eq!((kinds(&facts), told(&facts)), (vec!["query", "query", "answer"], (Some(3_000), vec![v4(5, 60)])));
+    assert_eq!(kinds(&watch.facts(2 * TIMEOUT_NS)), Vec::<&str>::new(), "nothing timed out");
+    assert_eq!(watch.pending(), 0);
+    // Where both ends are of this node, what the server sent is not what the client got.
+    let server = FlowKey { ifindex: 8, direction: Direction::Egress as u8, ..key };
+    give(&mut watch, key, 0, &asked, true);
+    give(&mut watch, server, MS, &asked, false);
+    give(&mut watch, server.reversed(), 2 * MS, &answered, true);
+    assert_eq!(kinds(&watch.facts(3 * MS)), ["query", "query", "answer"]);
+    assert_eq!(kinds(&watch.facts(2 * TIMEOUT_NS)), ["timeout"], "the client waited in vain");
+}
+
 #[test]
 fn over_tcp_whole_messages_of_one_segment_are_read() {
     let framed = |messages: &[Message]| -> Vec<u8> {
@@ -186,13 +215,13 @@ fn over_tcp_whole_messages_of_one_segment_are_read() {
     };
     let (mut watch, key) = (Watch::new(NameMode::Full), asking(40_000, 6));
     let two = framed(&[query(1, "one.example."), query(2, "two.example.")]);
-    watch.take(&head(key, MS, &two), &two);
+    watch.take(&head(key, MS, &two), &two, true);
     let back = framed(&[answer(2, "two.example.", &[a("two.example.", 5, 2)])]);
-    watch.take(&head(key.reversed(), 2 * MS, &back), &back);
+    watch.take(&head(key.reversed(), 2 * MS, &back), &back, false);
     let facts = watch.facts(3 * MS);
     assert_eq!((kinds(&facts), told(&facts)), (vec!["query", "query", "answer"], (Some(1_000), vec![v4(2, 5)])));
     for cut in [1, 2, 20, two.len() - 1] {
-        watch.take(&head(key, MS, &two[..cut]), &two[..cut]);
+        watch.take(&head(key, MS, &two[..cut]), &two[..cut], true);
         assert_eq!(kinds(&watch.facts(3 * MS)), ["unparsed"], "{cut} bytes");
     }
 }
@@ -204,10 +233,10 @@ fn a_message_that_is_cut_off_counts_and_gives_the_addresses_that_are_there() {
     let records: Vec<_> = (1..=40).map(|last| a("many.example.", 30, last)).collect();
     let whole = bytes(&answer(7, "many.example.", &records));
     let cut = &whole[..whole.len() - 1];
-    watch.take(&DnsHead { payload_bytes: whole.len() as u32, ..head(key.reversed(), MS, cut) }, cut);
+    watch.take(&DnsHead { payload_bytes: whole.len() as u32, ..head(key.reversed(), MS, cut) }, cut, false);
     let (latency, addresses) = told(&watch.facts(2 * MS));
     assert_eq!((latency, addresses.len()), (Some(1_000), 39));
-    watch.take(&head(key, 0, &whole[..20]), &whole[..20]);
+    watch.take(&head(key, 0, &whole[..20]), &whole[..20], true);
     assert_eq!(kinds(&watch.facts(2 * MS)), ["unparsed"], "not even the question is whole");
 }
 
@@ -322,7 +351,7 @@ proptest! {
     fn law_any_bytes_are_one_fact(payload in proptest::collection::vec(any::<u8>(), 0..600), tcp in any::<bool>()) {
         let mut watch = Watch::new(NameMode::Full);
         let key = asking(40_000, if tcp { 6 } else { 17 });
-        watch.take(&head(key, MS, &payload), &payload);
+        watch.take(&head(key, MS, &payload), &payload, true);
         let facts = watch.facts(2 * MS);
         if !tcp {
             prop_assert_eq!(facts.len(), 1);
@@ -349,7 +378,7 @@ proptest! {
         }
         payload.truncate(cut.index(payload.len()) + 1);
         let mut watch = Watch::new(NameMode::Full);
-        watch.take(&head(asking(40_000, 17).reversed(), MS, &payload), &payload);
+        watch.take(&head(asking(40_000, 17).reversed(), MS, &payload), &payload, false);
         let facts = watch.facts(2 * MS);
         prop_assert_eq!(facts.len(), 1);
         if let Some(Fact { what: What::Query(Some(question)) | What::Answer { question: Some(question), .. }, .. }) = facts.first() {
