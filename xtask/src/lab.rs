@@ -4,6 +4,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
+use api_mock::FileApi;
 use lab::shop::Shop;
 use lab::{AgentOptions, CollectorOptions, Lab, LabSpec, Offloads, Stop};
 
@@ -35,6 +36,9 @@ enum Command {
         /// Start an agent on each node, and a collector
         #[arg(long)]
         orrery: bool,
+        /// Where its collector's names come from
+        #[arg(long, default_value = "file", requires = "orrery")]
+        names: Names,
     },
     /// Record a short visit to the shop, small enough for the tree: what `demo --replay` plays
     Sample {
@@ -46,12 +50,21 @@ enum Command {
     Reap,
 }
 
+/// Where a collector's names come from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Names {
+    /// The lab's pod list
+    File,
+    /// A mock of the Kubernetes API that serves the pod list
+    MockApi,
+}
+
 /// Runs it.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     match &args.command {
-        Command::Up { pods, no_offloads, orrery } => {
+        Command::Up { pods, no_offloads, orrery, names } => {
             let offloads = if *no_offloads { Offloads::Off } else { Offloads::On };
-            up(*pods, offloads, *orrery)
+            up(*pods, offloads, orrery.then_some(*names))
         }
         Command::Sample { file } => sample(file),
         Command::Reap => {
@@ -63,7 +76,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     }
 }
 
-fn up(pods: usize, offloads: Offloads, orrery: bool) -> anyhow::Result<()> {
+fn up(pods: usize, offloads: Offloads, orrery: Option<Names>) -> anyhow::Result<()> {
     let stop = Stop::on_signals()?;
     let lab = Lab::up(LabSpec::plain(pods, offloads)).context("bring the lab up")?;
     println!("lab {} in {}", lab.id(), lab.dir().display());
@@ -79,11 +92,23 @@ fn up(pods: usize, offloads: Offloads, orrery: bool) -> anyhow::Result<()> {
         );
     }
     println!("enter one with: ip netns exec NAMESPACE sh");
-    let services = if orrery {
-        let collector = lab.start_collector(&CollectorOptions::default()).context("start the collector")?;
+    let services = if let Some(names) = orrery {
+        let mut options = CollectorOptions::default();
+        let api = match names {
+            Names::File => None,
+            Names::MockApi => {
+                let api = FileApi::serve(&lab.pod_list()).context("serve the pod list")?;
+                let path = lab.dir().join("kubeconfig");
+                std::fs::write(&path, api.api().kubeconfig("lab")).context("write a kubeconfig")?;
+                println!("kubeconfig of the mock API: {}", path.display());
+                options.arguments = vec!["--kubeconfig".to_owned(), path.display().to_string()];
+                Some(api)
+            }
+        };
+        let collector = lab.start_collector(&options).context("start the collector")?;
         let agents = lab.start_agents(&AgentOptions::default()).context("start the agents")?;
         println!("page and API: http://{}", collector.address());
-        Some((agents, collector))
+        Some((agents, collector, api))
     } else {
         None
     };

@@ -2,6 +2,7 @@
 //! to it, numbers every change, and remembers who asked for what.
 #![forbid(unsafe_code)]
 
+mod file;
 pub mod load;
 mod objects;
 mod serve;
@@ -17,7 +18,10 @@ use serde_json::Value;
 use tokio::{net::TcpListener, sync::watch, task::JoinHandle};
 
 use self::objects::{Key, Objects};
-pub use self::objects::{namespaced, resource_of};
+pub use self::{
+    file::FileApi,
+    objects::{namespaced, resource_of},
+};
 
 /// What goes wrong on purpose.
 #[derive(Debug, Clone, Default)]
@@ -68,6 +72,23 @@ impl Shared {
 
     fn tell(&self) {
         self.news.send_modify(|news| *news += 1);
+    }
+
+    /// Makes the objects those of a list, by adding, replacing and removing what differs.
+    pub(crate) fn set(&self, list: Vec<Value>) {
+        let mut state = self.state();
+        let keys: BTreeSet<Key> = list.iter().filter_map(objects::key).collect();
+        let gone = state.objects.all().filter(|(key, _)| !keys.contains(*key)).map(|(_, object)| object.clone());
+        for object in gone.collect::<Vec<_>>() {
+            state.objects.delete(&object);
+        }
+        for object in list {
+            if !state.objects.same(&object) {
+                state.objects.put(object);
+            }
+        }
+        drop(state);
+        self.tell();
     }
 }
 
@@ -142,28 +163,6 @@ impl MockApi {
     /// Removes an object; its last words may differ from what was known.
     pub fn delete(&self, object: &Value) {
         self.shared.state().objects.delete(object);
-        self.shared.tell();
-    }
-
-    /// Makes the objects those of a list, by adding, replacing and removing what differs.
-    pub fn set(&self, list: Vec<Value>) {
-        let mut state = self.shared.state();
-        let keys: BTreeSet<Key> = list.iter().filter_map(objects::key).collect();
-        for object in state
-            .objects
-            .all()
-            .filter(|(key, _)| !keys.contains(*key))
-            .map(|(_, object)| object.clone())
-            .collect::<Vec<_>>()
-        {
-            state.objects.delete(&object);
-        }
-        for object in list {
-            if !state.objects.same(&object) {
-                state.objects.put(object);
-            }
-        }
-        drop(state);
         self.shared.tell();
     }
 

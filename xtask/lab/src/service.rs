@@ -138,10 +138,11 @@ impl Lab {
         };
         let reports = format!("unix:{}", self.reports_socket().display());
         let mut command = Command::new(binary("orrery-collector")?);
-        command
-            .args(["--listen", &address.to_string(), "--report-listen", &reports, "--cluster", "lab"])
-            .arg("--pods")
-            .arg(self.pod_list());
+        command.args(["--listen", &address.to_string(), "--report-listen", &reports, "--cluster", "lab"]);
+        // Names come from one place.
+        if !options.arguments.iter().any(|argument| argument == "--kubeconfig") {
+            command.arg("--pods").arg(self.pod_list());
+        }
         command.args(&options.arguments);
         let process = self.start("collector", command, None)?;
         let collector = Collector { process, address };

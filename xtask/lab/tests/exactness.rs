@@ -2,16 +2,19 @@
 //! from the ledger, nft's counters and `stats64`; nothing here is computed from what Orrery says.
 
 mod equal;
+mod names;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use api_mock::FileApi;
 use equal::assert_equal;
 use lab::testing::lab_or_skip;
 use lab::{
-    Agent, AgentOptions, Collector, CollectorOptions, Edge, EdgeCounters, IcmpSend, LabSpec, Offloads, Pod, Protocol,
-    Reply, TcpSend, UdpSend,
+    Agent, AgentOptions, Collector, CollectorOptions, Edge, EdgeCounters, IcmpSend, Lab, LabSpec, Offloads, Pod,
+    Protocol, Reply, TcpSend, UdpSend,
 };
+use names::from_an_api;
 
 /// How long it may take until a device is watched, or until the numbers of one edge are nft's.
 const SETTLE: Duration = Duration::from_secs(15);
@@ -58,9 +61,14 @@ fn assert_nothing_lost(collector: &Collector) {
     }
 }
 
-fn exact(offloads: Offloads) {
+/// Names from the pod list's file.
+fn from_a_file(lab: &Lab) -> (Collector, Option<FileApi>) {
+    (lab.start_collector(&CollectorOptions::default()).expect("a collector"), None)
+}
+
+fn exact(offloads: Offloads, start: impl FnOnce(&Lab) -> (Collector, Option<FileApi>)) {
     let Some(lab) = lab_or_skip(LabSpec::plain(2, offloads)).expect("the lab comes up") else { return };
-    let collector = lab.start_collector(&CollectorOptions::default()).expect("a collector");
+    let (collector, _api) = start(&lab);
     let _agents = lab.start_agents(&AgentOptions::default()).expect("agents");
     let pod = |name: &str| lab.pod(name).expect("a pod");
     let external = Arc::clone(lab.external().expect("the external host"));
@@ -80,12 +88,12 @@ fn exact(offloads: Offloads) {
 
 #[test]
 fn every_edge_is_exact_with_offloads() {
-    exact(Offloads::On);
+    exact(Offloads::On, from_a_file);
 }
 
 #[test]
-fn every_edge_is_exact_without_offloads() {
-    exact(Offloads::Off);
+fn every_edge_is_exact_without_offloads_and_with_names_from_an_api() {
+    exact(Offloads::Off, from_an_api);
 }
 
 #[test]
@@ -169,7 +177,8 @@ fn a_hot_flow_is_exact_through_thousands_of_reads() {
 #[test]
 fn pods_that_come_late_are_exact_once_watched() {
     let Some(lab) = lab_or_skip(LabSpec::plain(1, Offloads::On)).expect("the lab comes up") else { return };
-    let collector = lab.start_collector(&CollectorOptions::default()).expect("a collector");
+    // Here a watch has to bring the names.
+    let (collector, _api) = from_an_api(&lab);
     let agents = lab.start_agents(&AgentOptions::default()).expect("agents");
     let late = lab::PodSpec::new("lab", lab::Owner::Deployment("late".to_owned()), 0, "n1");
     let late = Arc::clone(&lab.add_pods(&[late]).expect("a late pod")[0]);
