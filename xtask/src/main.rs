@@ -4,6 +4,7 @@ mod bench;
 mod demo;
 mod e2e;
 mod ebpf;
+mod image;
 mod lab;
 mod load;
 mod setup;
@@ -44,6 +45,8 @@ enum Chore {
     /// The first process inside such a machine
     #[command(hide = true)]
     VmGuest,
+    /// Build the images of agent and collector
+    Image(image::Args),
     /// Measure what is promised about speed
     Bench(bench::Args),
     /// Check what the compiler does not: sizes, borders, documents
@@ -72,6 +75,7 @@ fn run(chore: Chore) -> anyhow::Result<ExitCode> {
         Chore::Test(args) => test::run(&args).map(|()| ExitCode::SUCCESS),
         Chore::Vm(args) => vm::run(&args).map(|_| ExitCode::SUCCESS),
         Chore::VmGuest => vm::guest().map(|()| ExitCode::SUCCESS),
+        Chore::Image(args) => in_lab(Purpose::Demo, || image::run(&args)),
         Chore::Bench(args) => {
             // What is not measured in the lab needs neither root nor BPF.
             let purpose = if args.in_lab() { Purpose::Demo } else { Purpose::Replay };

@@ -32,6 +32,14 @@ pub(super) const TEST: &[Need] = &[
     need("kubectl", "kubernetes-client", "to build the manifests as a user would"),
 ];
 
+/// What only images need.
+pub(super) const IMAGE: &[Need] = &[
+    need("buildah", "buildah", "to build images"),
+    need("podman", "podman", "to run them"),
+    need("runc", "runc", "to run them"),
+    need("readelf", "binutils", "to see that a program is static"),
+];
+
 const fn need(command: &'static str, package: &'static str, why: &'static str) -> Need {
     Need { command, package, why }
 }
@@ -110,11 +118,11 @@ fn explain(missing: &[&Need], packages: &[&str]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::{DEMO, TEST, explain};
+    use super::{DEMO, IMAGE, TEST, explain};
 
     #[test]
     fn the_explanation_names_each_command_and_each_package() {
-        let missing: Vec<_> = DEMO.iter().chain(TEST).collect();
+        let missing: Vec<_> = DEMO.iter().chain(TEST).chain(IMAGE).collect();
         let packages: Vec<_> = missing.iter().map(|need| need.package).collect();
         let text = explain(&missing, &packages);
         for need in missing {

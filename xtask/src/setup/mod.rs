@@ -50,6 +50,11 @@ pub(crate) fn run(purpose: Purpose, args: &Args) -> anyhow::Result<()> {
     ui::ensure(&mut apt)
 }
 
+/// What building and running images needs, beside all the rest.
+pub(crate) fn images() -> anyhow::Result<()> {
+    debian::ensure(&mut Apt::default(), &debian::IMAGE.iter().collect::<Vec<_>>())
+}
+
 /// Sets up what `purpose` needs and builds the programs that the lab runs, unless whoever started us did.
 ///
 /// All is built in the dev profile: its dependencies are optimised there already (root `Cargo.toml`), so the agents keep
