@@ -6,7 +6,7 @@ use agent_ebpf::{
     abi::{EVENT_ICMP_ERROR, Event, FlowKey, FlowTotals, tcp_state},
     parse::protocol,
 };
-use wire::v1::{Counters, Edge as WireEdge, Point, Side};
+use wire::v1::{Counters, Edge as WireEdge, Point, Side, Via};
 
 use crate::{
     dns,
@@ -115,7 +115,7 @@ pub fn edge_id(key: &FlowKey, orientation: Orientation, local: Local) -> EdgeId 
         server_side,
         device: local.device,
         tunnel: None,
-        cgroup: local.cgroup,
+        cgroup: 0,
     }
 }
 
@@ -186,6 +186,10 @@ pub struct Edge {
     pub socket: bool,
     /// What is known of it beside packets.
     pub facts: EdgeFacts,
+    /// Virtual addresses and their ports that the client named instead of the server.
+    pub vias: Vec<([u8; 16], u16)>,
+    /// One of two edges that count the same packets, before and after a translation, and that could not be joined.
+    pub translated: bool,
 }
 
 impl Edge {
@@ -247,6 +251,8 @@ impl Edge {
             sockets: self.facts.sockets.clone(),
             owners: self.facts.owners.clone(),
             drops: self.facts.drops.clone(),
+            vias: self.vias.iter().map(|(address, port)| via(*address, *port)).collect(),
+            translated: self.translated,
         }
     }
 }
@@ -292,6 +298,10 @@ pub fn single(event: &Event) -> FlowTotals {
 #[must_use]
 pub fn grew(delta: &FlowTotals) -> bool {
     delta.skbs != 0 || delta.icmp_errors != 0
+}
+
+fn via(address: [u8; 16], port: u16) -> Via {
+    Via { address: address_bytes(address), port: u32::from(port) }
 }
 
 fn address_bytes(address: [u8; 16]) -> Vec<u8> {

@@ -32,6 +32,7 @@ pub mod source;
 pub mod summarise;
 pub mod tiers;
 pub mod transport;
+pub mod via;
 
 use std::{future::Future, time::Duration};
 

@@ -1,10 +1,12 @@
 //! Flows fold into edges: a bounded table of cumulative totals. Pure; `now` is an argument. The table is also the agent's
 //! only buffer: a collector that is away costs no more memory than the table has.
 
+mod events;
 mod facts;
 mod grow;
 mod lesser;
 mod tell;
+mod virtuals;
 
 use std::{
     collections::{HashMap, VecDeque},
@@ -15,15 +17,13 @@ use agent_ebpf::abi::{Event, FlowKey, FlowTotals, tcp_state};
 use wire::v1::Counters;
 
 use crate::{
-    edge::{
-        Edge, EdgeId, Moment, Orientation, edge_id, grew, growth, guessed_orientation, is_own, known_orientation,
-        single,
-    },
+    edge::{Edge, EdgeId, Moment, Orientation, edge_id, grew, growth, guessed_orientation, is_own, known_orientation},
     home::{Home, PodAddresses},
     points::{Class, Local, PathKey, Paths, Place, Rest},
     ports::HighPorts,
+    via::Vias,
 };
-pub use facts::{SocketEnd, Told};
+pub use facts::SocketEnd;
 pub use lesser::MAX_UNMAPPED;
 use lesser::Waits;
 
@@ -70,7 +70,7 @@ impl Flow {
             counted: FlowTotals::default(),
             target,
             orientation: Orientation { forward: true, guessed: true },
-            local: Local { is_source: true, device: place.device, cgroup: 0 },
+            local: Local { is_source: true, device: place.device },
             waits: None,
             covered_ns: 0,
         }
@@ -110,8 +110,9 @@ pub struct Table {
     /// Packets without a flow at lesser hooks, oldest first.
     unmapped: VecDeque<Event>,
     unheld: u64,
-    /// New edges of a cgroup, of which nobody was asked yet whose it is.
-    unowned: Vec<EdgeId>,
+    vias: Vias,
+    /// New flows of pods' devices that are not counted before it is known where they lead, with what was read of them.
+    waiting: HashMap<FlowKey, u64>,
 }
 
 impl Table {
@@ -134,7 +135,8 @@ impl Table {
             home: Home::default(),
             unmapped: VecDeque::new(),
             unheld: 0,
-            unowned: Vec::new(),
+            vias: Vias::default(),
+            waiting: HashMap::new(),
         }
     }
 
@@ -212,7 +214,8 @@ impl Table {
 
     /// Folds current readings of flows. `place` says where an interface index is.
     pub fn fold(&mut self, readings: &[(FlowKey, FlowTotals)], moment: Moment, place: impl Fn(u32) -> Place) -> Folded {
-        let mut folded = Folded::default();
+        self.look_onward(readings, moment, &place);
+        let mut folded = Folded { active: !self.waiting.is_empty(), ..Folded::default() };
         let mut lesser = Vec::new();
         // Flows that know who opened come first, so that the other way of the same connection need not guess.
         for reading in readings {
@@ -224,13 +227,16 @@ impl Table {
                 lesser.push((at, known.is_none(), reading));
             } else if let Some(orientation) = known
                 && !self.flows.contains_key(key)
+                && !self.waits(key)
             {
                 self.enter(key, orientation, FlowTotals::default(), at, moment, &mut folded);
             }
         }
         for (key, totals) in readings {
             let at = place(key.ifindex);
-            if at.class == Class::Pod {
+            if self.waits(key) {
+                self.hold(key, totals);
+            } else if at.class == Class::Pod {
                 if !self.flows.contains_key(key) {
                     let orientation = self.orientation_of_new(key, pod_end(key, at));
                     self.enter(key, orientation, FlowTotals::default(), at, moment, &mut folded);
@@ -253,37 +259,6 @@ impl Table {
         folded
     }
 
-    /// Folds a packet that found no room in the flow map.
-    pub fn fold_unmapped(&mut self, event: &Event, moment: Moment, place: impl Fn(u32) -> Place) -> Folded {
-        let mut folded = Folded::default();
-        let key = &event.key;
-        let at = place(key.ifindex);
-        *self.folded.entry((key.ifindex, key.direction)).or_default() += 1;
-        if at.class != Class::Pod {
-            self.hold_unmapped(event);
-            return folded;
-        }
-        self.paths.best_loose(PathKey::of(key, at.class), key.ifindex, event.time_ns);
-        let local = pod_end(key, at);
-        let orientation = self.orientation_of_event(event, local);
-        let id = edge_id(key, orientation, local);
-        let target = self.target(key, id, orientation, event.time_ns, moment, &mut folded);
-        self.add(target, orientation.forward, &single(event), at, moment, &mut folded);
-        folded
-    }
-
-    /// Whether a flow that just began belongs to an edge of the table: then there is no hurry to tell of it. Nor is there
-    /// where a better hook may be about to tell.
-    #[must_use]
-    pub fn knows(&self, event: &Event, at: Place) -> bool {
-        if at.class != Class::Pod {
-            return true;
-        }
-        let local = pod_end(&event.key, at);
-        let orientation = self.orientation_of_event(event, local);
-        self.edges.contains_key(&edge_id(&event.key, orientation, local))
-    }
-
     /// Takes a flow's final totals, or its last known ones, and forgets the flow.
     pub fn finish(
         &mut self,
@@ -302,7 +277,8 @@ impl Table {
         }
         if let Some(flow) = self.flows.remove(key) {
             self.leave(flow.target);
-            self.paths.leave(PathKey::of(key, at.class), (at.class, key.ifindex));
+            self.paths.leave(PathKey::of(&self.as_counted(key, at).0, at.class), (at.class, key.ifindex));
+            self.vias.leave(key, at.class.local_is_source(key));
         }
         folded
     }
@@ -320,7 +296,8 @@ impl Table {
         // A connection that slept longer than its flow's entry was kept, or whose other way another hook sees: its edge
         // still knows who opened.
         let known = [true, false].map(|forward| Orientation { forward, guessed: false });
-        let told = |way: &Orientation| self.edges.get(&edge_id(key, *way, local)).is_some_and(|edge| !edge.guessed);
+        let counts = self.vias.translate(key, local.is_source).map_or(*key, |(counts, _)| counts);
+        let told = |way: &Orientation| self.edges.get(&edge_id(&counts, *way, local)).is_some_and(|edge| !edge.guessed);
         known.into_iter().find(told).unwrap_or_else(|| guessed_orientation(key))
     }
 
@@ -335,11 +312,15 @@ impl Table {
         folded: &mut Folded,
     ) {
         let local = pod_end(key, at);
-        let target = self.target(key, edge_id(key, orientation, local), orientation, moment.now_ns, moment, folded);
+        let (counts, via) = self.as_counted(key, at);
+        let id = edge_id(&counts, orientation, local);
+        let target = self.target(key, id, orientation, moment.now_ns, moment, folded);
         self.join(target, orientation);
+        self.mark(key, target, local, via);
         let flow = Flow { counted, orientation, local, ..Flow::new(at, target) };
         if self.flows.insert(*key, flow).is_none() {
-            self.paths.enter(PathKey::of(key, at.class));
+            self.paths.enter(PathKey::of(&counts, at.class));
+            self.vias.enter(key, local.is_source);
         }
         if local.is_source {
             self.pods.learn(key.source, key.ifindex, at.device);
@@ -348,6 +329,7 @@ impl Table {
 
     /// Reads a pod device's flow.
     fn read(&mut self, key: &FlowKey, totals: &FlowTotals, at: Place, moment: Moment, folded: &mut Folded) {
+        let path = PathKey::of(&self.as_counted(key, at).0, at.class);
         let Some(flow) = self.flows.get_mut(key) else { return };
         let delta = growth(totals, &flow.counted);
         if !grew(&delta) {
@@ -355,7 +337,7 @@ impl Table {
         }
         flow.counted = *totals;
         *self.folded.entry((key.ifindex, key.direction)).or_default() += delta.skbs + u64::from(delta.icmp_errors);
-        let changed = self.paths.best(PathKey::of(key, at.class), key.ifindex, totals.last_ns);
+        let changed = self.paths.best(path, key.ifindex, totals.last_ns);
         // A SYN on a connection that had been guessed the other way round: what comes from now on is known.
         if let Some(known) = known_orientation(key, totals.tcp_state)
             && known.forward != flow.orientation.forward
@@ -370,5 +352,5 @@ impl Table {
 
 /// The local end of a flow at a pod's device.
 fn pod_end(key: &FlowKey, at: Place) -> Local {
-    Local { is_source: at.class.local_is_source(key), device: at.device, cgroup: 0 }
+    Local { is_source: at.class.local_is_source(key), device: at.device }
 }

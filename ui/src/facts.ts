@@ -60,6 +60,18 @@ export interface Dns {
   readonly questions: readonly Question[];
 }
 
+/** A virtual address that the client named instead of the server. */
+export interface Via {
+  readonly address: string;
+  readonly port: number;
+  readonly service: string | null;
+}
+
+export function via(value: unknown, path: string): Via {
+  const of = fields(value, path);
+  return { address: text(of, 'address', path), port: number(of, 'port', path), service: maybeText(of, 'service', path) };
+}
+
 /** A fact about the kernel and the hook that tells it. */
 export interface Hook {
   readonly fact: string;

@@ -31,6 +31,8 @@ import {
   sockets,
   type TierCount,
   tierCount,
+  type Via,
+  via,
 } from './facts';
 
 export type { ClusterEvent, Names } from './cluster';
@@ -157,6 +159,10 @@ export interface Edge {
   readonly protocol: string;
   /** Kind of tunnel, for traffic between nodes that carries other traffic. */
   readonly tunnel: string | null;
+  /** Virtual addresses that the client named instead of the server. */
+  readonly via: readonly Via[];
+  /** Counted before and after a translation, on two edges that could not be joined. */
+  readonly translated: boolean;
   readonly guessed: boolean;
   readonly own: boolean;
   readonly state: string;
@@ -316,6 +322,8 @@ function edge(value: unknown, path: string): Edge {
     port: number(of, 'port', path),
     protocol: text(of, 'protocol', path),
     tunnel: maybeText(of, 'tunnel', path),
+    via: list(of, 'via', path, via),
+    translated: flag(of, 'translated', path),
     guessed: flag(of, 'guessed', path),
     own: flag(of, 'own', path),
     state: text(of, 'state', path),

@@ -36,6 +36,8 @@ export function edge(client: string, server: string, forwardSkbs = 10, ratio = 0
     port,
     protocol: 'tcp',
     tunnel: null,
+    via: [],
+    translated: false,
     guessed: false,
     own: false,
     state: 'live',

@@ -36,6 +36,9 @@ pub const MAX_NAMES: usize = 1_024;
 /// Owners of one edge at the most.
 pub const MAX_OWNERS: usize = 4;
 
+/// Virtual addresses of one edge at the most.
+pub const MAX_VIAS: usize = 4;
+
 /// Drops of one edge at the most: by reason, direction and origin.
 pub const MAX_DROPS: usize = 16;
 
@@ -48,7 +51,7 @@ pub const MAX_RCODES: usize = 24;
 /// Buckets of one histogram at the most.
 pub const MAX_BUCKETS: usize = 32;
 
-/// Owners, drops, questions and response codes over all edges of one report, each at the most. A part of a split report has
+/// Owners, virtual addresses, drops, questions and response codes over all edges of one report, each at the most. A part of a split report has
 /// 16,384 edges: with 16 questions each it is just as many.
 pub const MAX_EDGE_PARTS: usize = 262_144;
 
@@ -86,6 +89,7 @@ fn invalid(reason: &'static str) -> Checked {
 #[derive(Default)]
 struct Parts {
     owners: usize,
+    vias: usize,
     drops: usize,
     questions: usize,
     rcodes: usize,
@@ -130,11 +134,13 @@ fn edge_lengths(mut edge: &[u8], all: &mut Parts) -> Checked {
             6 => add(&mut own.questions, MAX_QUESTIONS, "more than 16 questions of an edge"),
             _ => Ok(()),
         }),
+        40 => add(&mut own.vias, MAX_VIAS, "more than 4 virtual addresses of an edge"),
         _ => Ok(()),
     })?;
     own.buckets = round_trips + latencies;
     for (sum, own, limit) in [
         (&mut all.owners, own.owners, MAX_EDGE_PARTS),
+        (&mut all.vias, own.vias, MAX_EDGE_PARTS),
         (&mut all.drops, own.drops, MAX_EDGE_PARTS),
         (&mut all.questions, own.questions, MAX_EDGE_PARTS),
         (&mut all.rcodes, own.rcodes, MAX_EDGE_PARTS),
@@ -237,6 +243,11 @@ pub(crate) fn check_facts(edge: &Edge) -> Checked {
             || owner.pod_uid.len() > MAX_POD_UID_BYTES
         {
             return invalid("an owner's process is over 64 bytes, its container over 128 or its pod UID over 64");
+        }
+    }
+    for via in &edge.vias {
+        if !matches!(via.address.len(), 4 | 16) || via.port > u32::from(u16::MAX) {
+            return invalid("a virtual address is not 4 or 16 bytes, or its port is over 65,535");
         }
     }
     edge.dns.as_ref().map_or(Ok(()), check_dns)

@@ -3,13 +3,18 @@
 //! Two readings of the same row are joined, key by key; different rows are added up. Every list is bounded, and what a bound
 //! keeps depends on what was read and not on the order: a join keeps the least keys (of questions, the newest).
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use wire::{
-    limits::{MAX_DROPS, MAX_OWNERS, MAX_QUESTIONS, MAX_RCODES},
+    limits::{MAX_DROPS, MAX_OWNERS, MAX_QUESTIONS, MAX_RCODES, MAX_VIAS},
     v1::{self, Edge, Histogram, Sockets},
 };
 
+use super::key::address;
 use crate::time::Ns;
 
 /// Reasons that sums keep apart; the rest of a sum goes by the name [`OTHER`].
@@ -230,13 +235,36 @@ pub struct Facts {
     pub drops: Drops,
     /// DNS messages.
     pub dns: Option<Dns>,
+    /// Virtual addresses and their ports that clients named instead of the server.
+    pub vias: Vias,
+    /// Counted before and after a translation, on two edges that could not be joined.
+    pub translated: bool,
+}
+
+/// Virtual addresses with their ports.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Vias(pub BTreeSet<(IpAddr, u16)>);
+
+impl Vias {
+    fn of(vias: &[v1::Via]) -> Self {
+        Self(vias.iter().filter_map(|via| Some((address(&via.address)?, u16::try_from(via.port).ok()?))).collect())
+    }
+
+    /// All of both, or the first by address.
+    fn join(&mut self, other: &Self) {
+        self.0.extend(&other.0);
+        while self.0.len() > MAX_VIAS {
+            self.0.pop_last();
+        }
+    }
 }
 
 impl Facts {
     /// The facts of a reported edge, if it has any; `at` makes its times the collector's.
     #[must_use]
     pub fn of(edge: &Edge, at: impl Fn(u64) -> Ns) -> Option<Box<Self>> {
-        if edge.sockets.is_none() && edge.owners.is_empty() && edge.drops.is_empty() && edge.dns.is_none() {
+        let counted = edge.sockets.is_none() && edge.owners.is_empty() && edge.drops.is_empty() && edge.dns.is_none();
+        if counted && edge.vias.is_empty() && !edge.translated {
             return None;
         }
         Some(Box::new(Self {
@@ -244,6 +272,8 @@ impl Facts {
             owners: Owners::of(&edge.owners),
             drops: Drops::of(&edge.drops),
             dns: edge.dns.as_ref().map(|dns| Dns::of(dns, at)),
+            vias: Vias::of(&edge.vias),
+            translated: edge.translated,
         }))
     }
 
@@ -253,6 +283,8 @@ impl Facts {
         self.owners.join(&other.owners);
         self.drops.join(&other.drops, MAX_DROPS);
         merge(&mut self.dns, other.dns.as_ref(), Dns::join);
+        self.vias.join(&other.vias);
+        self.translated |= other.translated;
     }
 
     /// Another row.
@@ -261,6 +293,8 @@ impl Facts {
         self.owners.join(&other.owners);
         self.drops.add(&other.drops);
         merge(&mut self.dns, other.dns.as_ref(), Dns::add);
+        self.vias.join(&other.vias);
+        self.translated |= other.translated;
     }
 
     /// Another row, folded into this one for good: questions stay bounded.

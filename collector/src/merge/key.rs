@@ -95,7 +95,8 @@ impl FlowKey {
     }
 }
 
-fn address(bytes: &[u8]) -> Option<IpAddr> {
+/// An address as the wire has it.
+pub(super) fn address(bytes: &[u8]) -> Option<IpAddr> {
     match bytes.len() {
         4 => <[u8; 4]>::try_from(bytes).ok().map(IpAddr::from),
         16 => <[u8; 16]>::try_from(bytes).ok().map(|bytes| IpAddr::from(bytes).to_canonical()),

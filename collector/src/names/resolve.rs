@@ -42,10 +42,13 @@ impl Names {
         if let Some(node) = self.node_of.get(&address).and_then(|nodes| nodes.first()) {
             return Owner::Node(Arc::clone(node));
         }
-        if let Some(service) = self.service_of.get(&address).and_then(|services| services.first()) {
-            return Owner::Service(Arc::clone(service));
-        }
-        Owner::External(address)
+        self.service_at(address).map_or(Owner::External(address), |service| Owner::Service(Arc::clone(service)))
+    }
+
+    /// The service, by `namespace/name`, that has this address.
+    #[must_use]
+    pub fn service_at(&self, address: IpAddr) -> Option<&Arc<str>> {
+        self.service_of.get(&address).and_then(|services| services.first())
     }
 
     /// Whether another pod certainly had `address` after this one, by `to`.

@@ -1,6 +1,10 @@
 //! Rows of what is known beside packets: numbers out of histograms, names for codes, the few that matter of many. Pure.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    net::IpAddr,
+    sync::Arc,
+};
 
 use wire::v1::{Histogram, Point, Sockets};
 
@@ -8,7 +12,7 @@ use super::row::round;
 use crate::{
     merge::facts::{Dns, DropKey, Drops, OTHER, Owners},
     names::Names,
-    view::{DnsRow, DropRow, HistogramRow, OwnerRow, QuestionRow, RcodeRow, SocketsRow, ms},
+    view::{DnsRow, DropRow, HistogramRow, OwnerRow, QuestionRow, RcodeRow, SocketsRow, ViaRow, ms},
 };
 
 /// Questions shown, those asked most.
@@ -82,6 +86,15 @@ pub(super) fn owner_rows(owners: &Owners, names: &Names) -> Vec<OwnerRow> {
         pod: names.pod_of_uid(&home.pod_uid).cloned(),
     };
     owners.0.iter().map(row).collect()
+}
+
+pub(super) fn via_rows(vias: &BTreeSet<(IpAddr, u16)>, names: &Names) -> Vec<ViaRow> {
+    let row = |(address, port): &(IpAddr, u16)| ViaRow {
+        address: address.to_string(),
+        port: *port,
+        service: names.service_at(*address).cloned(),
+    };
+    vias.iter().map(row).collect()
 }
 
 /// Drops of several nodes, the most first.

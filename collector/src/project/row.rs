@@ -10,7 +10,7 @@ use wire::v1::Counters;
 use super::{
     Group, Member,
     ends::{self, Ends},
-    facts::{dns_row, drop_rows, owner_rows, point_label, sockets_row},
+    facts::{dns_row, drop_rows, owner_rows, point_label, sockets_row, via_rows},
     loss::{LossSum, add_loss, loss_row},
     vertex::VertexKey,
 };
@@ -104,6 +104,8 @@ pub(super) fn edge_row(view: View, id: &Arc<str>, group: &Group, merge: &Merge, 
     };
     let drops = drops.iter().map(|(node, drops)| (&merge.node(*node).name, drops));
     let drops = drop_rows(drops);
+    let translated = sides.iter().flatten().any(|side| side.facts.translated);
+    let vias = sides.iter().flatten().flat_map(|side| side.facts.vias.0.iter().copied()).collect();
     let [client_side, server_side] = sides.map(|side| side.map(|side| side_row(&side, merge, names)));
     EdgeRow {
         id: Arc::clone(id),
@@ -112,6 +114,8 @@ pub(super) fn edge_row(view: View, id: &Arc<str>, group: &Group, merge: &Merge, 
         port: group.port,
         protocol: protocol_name(group.protocol),
         tunnel: group.tunnel.map(|tunnel| tunnel.label().to_owned()),
+        via: via_rows(&vias, names),
+        translated,
         guessed,
         own,
         state,

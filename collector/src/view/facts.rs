@@ -90,6 +90,16 @@ pub struct DnsRow {
     pub questions: Vec<QuestionRow>,
 }
 
+/// A virtual address that clients named instead of the server.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+#[expect(missing_docs, reason = "docs/api.md describes every field of the JSON")]
+pub struct ViaRow {
+    pub address: String,
+    pub port: u16,
+    pub service: Option<Arc<str>>,
+}
+
 /// One fact about the kernel, and the hook that tells it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

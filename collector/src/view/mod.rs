@@ -11,7 +11,7 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 pub use self::{
-    facts::{DnsRow, DropRow, HistogramRow, HookRow, OwnerRow, QuestionRow, RcodeRow, SocketsRow, TierRow},
+    facts::{DnsRow, DropRow, HistogramRow, HookRow, OwnerRow, QuestionRow, RcodeRow, SocketsRow, TierRow, ViaRow},
     shared::Shared,
 };
 
@@ -267,6 +267,8 @@ pub struct EdgeRow {
     pub port: u16,
     pub protocol: String,
     pub tunnel: Option<String>,
+    pub via: Vec<ViaRow>,
+    pub translated: bool,
     pub guessed: bool,
     pub own: bool,
     pub state: EdgeState,

@@ -293,6 +293,19 @@ function Counted({ edge }: { edge: Edge }) {
           )}
         </Sides>
         {edge.tunnel !== null && <Fact name="Carries other traffic">{edge.tunnel}</Fact>}
+        {edge.via.length > 0 && (
+          <Fact name="By way of">
+            {edge.via.map(({ address, port, service }) => (
+              <span key={`${address} ${port}`} class="address">
+                {service !== null && `${service}, `}
+                {address.includes(':') ? `[${address}]` : address}:{port}
+              </span>
+            ))}
+          </Fact>
+        )}
+        {edge.translated && (
+          <Fact name="Translated">another link may count the same packets, before or after the translation</Fact>
+        )}
       </dl>
     </section>
   );

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use crate::cgroup;
+use crate::cluster_ip::ClusterIp;
 use crate::error::{Context, LabError, Result};
 use crate::handle::Pod;
 use crate::ledger::Ledger;
@@ -31,6 +32,7 @@ struct State {
     made: u64,
     /// What removed pods had sent.
     retired: Ledger,
+    cluster_ips: Vec<ClusterIp>,
 }
 
 /// A running lab. Dropping it removes everything it made.
@@ -312,6 +314,14 @@ impl Lab {
         let pods: Vec<Listed> = state.listed.values().cloned().collect();
         // Under the lock: two writers must not replace the list in the wrong order.
         pod_list::write(&self.pod_list(), &pods, &self.services, self.spec.nodes, &self.created)
+    }
+
+    pub(crate) fn cluster_ips(&self) -> Vec<ClusterIp> {
+        self.state().cluster_ips.clone()
+    }
+
+    pub(crate) fn remember_cluster_ip(&self, service: ClusterIp) {
+        self.state().cluster_ips.push(service);
     }
 
     /// The resolver file of a Kubernetes namespace, when the lab has a DNS server.

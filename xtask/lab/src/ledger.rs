@@ -71,10 +71,14 @@ impl Sent {
         self.payload_bytes + self.retransmitted_bytes
     }
 
-    fn add(&mut self, other: &Self) {
-        self.packets += other.packets;
-        self.payload_bytes += other.payload_bytes;
-        self.retransmitted_bytes += other.retransmitted_bytes;
+    /// Both.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            packets: self.packets + other.packets,
+            payload_bytes: self.payload_bytes + other.payload_bytes,
+            retransmitted_bytes: self.retransmitted_bytes + other.retransmitted_bytes,
+        }
     }
 }
 
@@ -87,6 +91,18 @@ pub struct Totals {
     pub reverse: Sent,
     /// TCP: completed handshakes.
     pub connections: u64,
+}
+
+impl Totals {
+    /// Both.
+    #[must_use]
+    pub fn plus(&self, other: &Self) -> Self {
+        Self {
+            forward: self.forward.plus(&other.forward),
+            reverse: self.reverse.plus(&other.reverse),
+            connections: self.connections + other.connections,
+        }
+    }
 }
 
 /// One row, as it is written down.
@@ -122,9 +138,7 @@ impl Ledger {
     pub fn merge(&mut self, other: &Self) {
         for (edge, theirs) in &other.edges {
             let ours = self.edge(*edge);
-            ours.forward.add(&theirs.forward);
-            ours.reverse.add(&theirs.reverse);
-            ours.connections += theirs.connections;
+            *ours = ours.plus(theirs);
         }
     }
 

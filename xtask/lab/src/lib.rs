@@ -16,6 +16,7 @@
 
 pub mod bare;
 mod cgroup;
+mod cluster_ip;
 mod control;
 mod error;
 mod handle;
@@ -37,6 +38,7 @@ mod sys;
 mod tcx;
 pub mod testing;
 
+pub use cluster_ip::ClusterIp;
 pub use control::{Answer, Call, Family, IcmpSend, Load, Reply, Request, TcpSend, UdpSend};
 pub use error::{LabError, Result};
 pub use handle::{Flow, Pod};
