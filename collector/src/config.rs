@@ -7,7 +7,12 @@ use std::{
 
 use clap::Parser;
 
-use crate::{kubernetes::connect::Access, merge::Bounds, time::Ns};
+use crate::{
+    history,
+    kubernetes::connect::Access,
+    merge::Bounds,
+    time::{Ns, SECOND},
+};
 
 /// Where a pod finds its service account's token.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount/token";
@@ -62,6 +67,9 @@ pub struct Args {
     /// Nodes held at the most (for tests).
     #[arg(long, hide = true, default_value_t = Bounds::default().nodes)]
     pub bound_nodes: usize,
+    /// Seconds a bucket of the history has (for tests).
+    #[arg(long, hide = true, default_value_t = 15, value_parser = clap::value_parser!(u32).range(1..=60))]
+    pub history_bucket: u32,
 }
 
 /// Where names come from.
@@ -114,6 +122,8 @@ pub struct Config {
     pub replay: Option<(PathBuf, bool)>,
     /// What is held.
     pub bounds: Bounds,
+    /// What is remembered.
+    pub history: history::Span,
     /// What is logged.
     pub log_level: String,
 }
@@ -208,6 +218,7 @@ impl TryFrom<Args> for Config {
             record: args.record.map(|path| (path, record_max)),
             replay: args.replay.map(|path| (path, args.replay_loop)),
             bounds: Bounds { rows: args.bound_rows, nodes: args.bound_nodes, retention, ..Bounds::default() },
+            history: history::Span { bucket: Ns::from(args.history_bucket) * SECOND, ..history::Span::default() },
             log_level: args.log_level,
         })
     }

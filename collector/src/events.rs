@@ -113,6 +113,11 @@ impl Events {
         }
     }
 
+    /// An edge fell ill at `at`, or is well again.
+    pub fn edge(&mut self, at: Ns, kind: &str, subject: Arc<str>, text: String) {
+        self.push(at, kind, subject, text);
+    }
+
     fn push(&mut self, now: Ns, kind: &str, subject: Arc<str>, text: String) {
         self.pending.push_back(EventRow { time_ms: ms(now), kind: kind.to_owned(), subject, text });
         if self.pending.len() > MAX_EVENTS {

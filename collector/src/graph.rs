@@ -228,6 +228,12 @@ impl Graph {
         }
     }
 
+    /// How it is grouped.
+    #[must_use]
+    pub fn view(&self) -> View {
+        self.view
+    }
+
     /// The revision that the last delta led to.
     #[must_use]
     pub fn revision(&self) -> u64 {

@@ -21,6 +21,7 @@ use crate::{
     hub::{Command, HubHandle},
     ingest::{self, Ingest},
     metrics::Metrics,
+    past::{self, AtQuery},
     stream::{self, Streams, ViewQuery},
 };
 
@@ -54,11 +55,13 @@ pub fn browser_router(parts: Parts) -> Router {
         .route("/api/v1/filter", get(filter))
         .route("/metrics", get(metrics))
         .with_state(parts.clone());
+    let parts_hub = parts.hub.clone();
     let probes = Router::new().route("/readyz", get(readyz)).with_state(parts.ready);
     Router::new()
         .route("/api/v1/stream", get(stream::stream))
         .with_state(parts.streams)
         .merge(api)
+        .merge(past::router(parts_hub))
         .merge(probes)
         .route("/healthz", get(|| async { "ok\n" }))
         .fallback(page)
@@ -89,24 +92,26 @@ async fn guard(request: Request, next: Next) -> Response {
 }
 
 async fn ask<A>(hub: &HubHandle, command: impl FnOnce(oneshot::Sender<A>) -> Command) -> Result<A, Response> {
-    let (reply, answer) = oneshot::channel();
-    if hub.commands.send(command(reply)).await.is_ok()
-        && let Ok(answer) = answer.await
-    {
-        return Ok(answer);
-    }
-    Err((StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response())
+    let closing = || (StatusCode::SERVICE_UNAVAILABLE, "shutting down\n").into_response();
+    hub.ask(command).await.ok_or_else(closing)
 }
 
 fn json(body: Bytes) -> Response {
     ([(header::CONTENT_TYPE, HeaderValue::from_static("application/json"))], body).into_response()
 }
 
-async fn graph(State(parts): State<Parts>, Query(query): Query<ViewQuery>) -> Response {
+async fn graph(
+    State(parts): State<Parts>,
+    Query(query): Query<ViewQuery>,
+    Query(AtQuery { at }): Query<AtQuery>,
+) -> Response {
     let wish = match query.wish() {
         Ok(wish) => wish,
         Err(error) => return stream::bad_filter(&error),
     };
+    if let Some(at) = at {
+        return past::graph(&parts.hub, wish, at).await;
+    }
     match ask(&parts.hub, |reply| Command::Snapshot { wish, reply }).await {
         Ok(Ok(body)) => json(body),
         Ok(Err(error)) => stream::come_again("10", format!("{error}\n")),

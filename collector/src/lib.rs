@@ -2,9 +2,10 @@
 //!
 //! The rooms, in the order a report walks through them: [`listen`] binds, [`ingest`] limits and decodes, [`hub`] (one task)
 //! owns [`merge`] and [`names`], [`project`] makes rows of them for a [`graph`], [`stream`] and [`http`] tell browsers in the
-//! form of [`view`], as far as a [`filter`] lets it through. Beside the road: [`record`] and [`replay`], [`pods`] and
+//! form of [`view`], as far as a [`filter`] lets it through. [`history`] remembers the last hour, and [`past`] tells of it.
+//! Beside the road: [`record`] and [`replay`], [`pods`] and
 //! [`kubernetes`], [`events`], [`metrics`], [`config`]. [`loss`], [`rate`], [`merge`], [`names`], [`project`], [`filter`],
-//! [`events`] and [`graph`] are pure: no IO, no clock, time is an argument. The clock is
+//! [`events`], [`history`] and [`graph`] are pure: no IO, no clock, time is an argument. The clock is
 //! read in [`clock`].
 #![forbid(unsafe_code)]
 
@@ -13,6 +14,7 @@ pub mod config;
 pub mod events;
 pub mod filter;
 pub mod graph;
+pub mod history;
 pub mod http;
 pub mod hub;
 pub mod hubble;
@@ -23,6 +25,7 @@ pub mod loss;
 pub mod merge;
 pub mod metrics;
 pub mod names;
+pub mod past;
 pub mod pods;
 pub mod project;
 pub mod rate;
@@ -89,6 +92,7 @@ pub async fn run(
         run,
         cluster: config.cluster.clone(),
         bounds: config.bounds,
+        history: config.history,
         names_source,
         clock: clock::now,
         metrics: Arc::clone(&metrics),

@@ -24,6 +24,8 @@ pub struct Metrics {
     pub nodes: Gauge,
     pub edges: Gauge,
     pub rows: Gauge,
+    pub history_bytes: Gauge,
+    pub history_buckets: Gauge,
     pub clients: Family<Label, Gauge>,
     pub refused_clients: Counter,
     pub views: Gauge,
@@ -53,6 +55,8 @@ impl Default for Metrics {
             nodes: Gauge::default(),
             edges: Gauge::default(),
             rows: Gauge::default(),
+            history_bytes: Gauge::default(),
+            history_buckets: Gauge::default(),
             clients: Family::default(),
             refused_clients: Counter::default(),
             views: Gauge::default(),
@@ -85,6 +89,8 @@ impl Metrics {
         registry.register("merge_nodes", "Nodes that have reported", self.nodes.clone());
         registry.register("merge_edges", "Edges by addresses", self.edges.clone());
         registry.register("merge_rows", "Rows: edge side, device, incarnation", self.rows.clone());
+        registry.register("history_bytes", "Bytes of all buckets of the history", self.history_bytes.clone());
+        registry.register("history_buckets", "Buckets of the history", self.history_buckets.clone());
         registry.register("stream_clients", "Open streams, by view", self.clients.clone());
         registry.register("stream_views", "Different views looked at", self.views.clone());
         registry.register("stream_refused_views", "Views refused: too many", self.refused_views.clone());

@@ -1,6 +1,7 @@
 //! The whole collector on real sockets, port 0.
 
 mod client;
+mod past_hour;
 mod views;
 
 use std::{sync::Arc, time::Duration};
@@ -95,6 +96,7 @@ async fn unrun_hub(turns: usize) -> (Hub, Arc<Metrics>, String, tokio::task::Joi
         run: 1,
         cluster: "test".to_owned(),
         bounds: Bounds::default(),
+        history: collector::history::Span::default(),
         names_source: "none",
         clock: collector::clock::now,
         metrics: Arc::clone(&metrics),

@@ -4,6 +4,7 @@
 mod feed;
 mod live;
 mod names;
+mod past;
 mod views;
 
 use std::{sync::Arc, time::Duration};
@@ -26,12 +27,13 @@ use crate::{
     events::Events,
     filter::Wish,
     graph::Identity,
+    history::{self, History, Remembered, Still, Tracks},
     merge::{Bounds, Merge, Verdict},
     metrics::Metrics,
     names::{Names, external},
     project,
     time::{Ns, SECOND},
-    view::{NamesRow, ms},
+    view::{EventRow, NamesRow, ms},
 };
 
 /// Reports that wait for the hub.
@@ -81,11 +83,37 @@ pub enum Command {
         /// Where the JSON goes.
         reply: oneshot::Sender<Result<Bytes, TooManyViews>>,
     },
+    /// The graph as it was.
+    Still {
+        /// When.
+        at: Ns,
+        /// Where what is needed to show it goes; or the span that is remembered.
+        reply: oneshot::Sender<Result<(Still, Now), Remembered>>,
+    },
+    /// The course of the last hour.
+    Tracks {
+        /// Where what is needed to tell it goes.
+        reply: oneshot::Sender<Tracks>,
+    },
+    /// The events of the last hour.
+    Events {
+        /// Where they go, oldest first.
+        reply: oneshot::Sender<Vec<EventRow>>,
+    },
     /// The devices' accounts.
     Devices {
         /// Where the JSON goes.
         reply: oneshot::Sender<Bytes>,
     },
+}
+
+/// What a picture of the past has of the present.
+#[derive(Debug, Clone)]
+pub struct Now {
+    /// Where the names stand.
+    pub names: NamesRow,
+    /// Which collector.
+    pub identity: Identity,
 }
 
 /// As many different views are looked at as there may be.
@@ -114,6 +142,15 @@ pub struct HubHandle {
     pub commands: mpsc::Sender<Command>,
 }
 
+impl HubHandle {
+    /// Asks, and waits for the answer; `None` when the hub is gone.
+    pub async fn ask<A>(&self, command: impl FnOnce(oneshot::Sender<A>) -> Command) -> Option<A> {
+        let (reply, answer) = oneshot::channel();
+        self.commands.send(command(reply)).await.ok()?;
+        answer.await.ok()
+    }
+}
+
 /// What the hub is made of.
 #[derive(Debug)]
 pub struct Setup {
@@ -123,6 +160,8 @@ pub struct Setup {
     pub cluster: String,
     /// How much may be held.
     pub bounds: Bounds,
+    /// How much of the past is remembered.
+    pub history: history::Span,
     /// Where names will come from: `file`, `recording`, `none`.
     pub names_source: &'static str,
     /// The clock, read here and nowhere below.
@@ -137,6 +176,7 @@ pub struct Hub {
     merge: Merge,
     names: Names,
     events: Events,
+    history: History,
     names_row: NamesRow,
     identity: Identity,
     views: Views,
@@ -161,6 +201,7 @@ impl Hub {
             merge: Merge::new(setup.bounds, now),
             names: Names::default(),
             events: Events::default(),
+            history: History::new(setup.history, now),
             names_row: NamesRow {
                 source: setup.names_source.to_owned(),
                 state: "none".to_owned(),
@@ -235,6 +276,15 @@ impl Hub {
                 let opened = self.open(&wish);
                 let _ = reply.send(opened.and_then(|()| self.views.snapshot(&wish, &self.identity)));
             }
+            Command::Still { at, reply } => {
+                let _ = reply.send(self.still(at));
+            }
+            Command::Tracks { reply } => {
+                let _ = reply.send(self.history.tracks());
+            }
+            Command::Events { reply } => {
+                let _ = reply.send(self.history.events().cloned().collect());
+            }
             Command::Devices { reply } => {
                 let rows = project::device_rows(&self.merge);
                 let _ = reply.send(serde_json::to_vec(&rows).unwrap_or_default().into());
@@ -287,13 +337,20 @@ impl Hub {
         self.metrics.nodes.set(gauge(self.merge.nodes().count()));
         self.metrics.edges.set(gauge(self.merge.flows().count()));
         self.metrics.rows.set(gauge(self.merge.row_count()));
-        let refusals = self.merge.refusals();
+        let (refusals, evicted) = (self.merge.refusals(), self.history.evicted());
+        let (bytes, buckets) = self.history.size();
+        self.metrics.history_bytes.set(gauge(bytes));
+        self.metrics.history_buckets.set(gauge(buckets));
         for (what, count) in [
             ("rows", refusals.rows),
             ("nodes", refusals.nodes),
             ("devices", refusals.devices),
             ("tombstoned_rows", refusals.tombstoned_rows),
             ("external_names", self.names.external().evicted()),
+            ("history_buckets", evicted.buckets),
+            ("history_edges", evicted.edges),
+            ("history_spans", evicted.spans),
+            ("history_events", evicted.events),
         ] {
             let count = i64::try_from(count).unwrap_or(i64::MAX);
             self.metrics.refused_rows.get_or_create(&[("what", what)]).set(count);
@@ -307,8 +364,12 @@ impl Hub {
         let now = (self.clock)();
         self.merge.evaluate_changed(now);
         let (changes, touched) = (self.merge.take_changes(), self.names.take_touched());
+        self.history.note(&changes);
         self.views.update(&changes, &touched, &self.merge, &self.names);
-        self.views.add_events(&self.events.take_new());
+        self.remember(now);
+        let new = self.events.take_new();
+        self.history.add_events(&new);
+        self.views.add_events(&new);
         self.views.step(&self.merge, &self.names, &self.names_row, &self.identity, now, &self.metrics);
     }
 }

@@ -81,6 +81,11 @@ impl Names {
         self.services.get(key)
     }
 
+    /// The services that are there.
+    pub fn services(&self) -> impl Iterator<Item = &Service> {
+        self.services.values()
+    }
+
     /// A node by name.
     #[must_use]
     pub fn node(&self, name: &str) -> Option<&Node> {

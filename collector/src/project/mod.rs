@@ -16,7 +16,8 @@ use std::{
     sync::Arc,
 };
 
-use self::vertex::VertexKey;
+pub(crate) use self::row::{protocol_name, round};
+pub(crate) use self::vertex::{VertexKey, row as vertex_row};
 use crate::{
     graph::{self, Graph, Identity},
     merge::{
@@ -113,6 +114,25 @@ impl Projection {
             projection.attach(id, flow, merge, names);
         }
         projection
+    }
+
+    /// A view of which nothing changes any more.
+    #[must_use]
+    pub fn still(graph: Graph) -> Self {
+        Self {
+            view: graph.view(),
+            graph,
+            groups: HashMap::new(),
+            groups_of: HashMap::new(),
+            shaky: HashMap::new(),
+            ambiguous: 0,
+            referenced: HashMap::new(),
+            members: HashMap::new(),
+            vertex_of: HashMap::new(),
+            dirty: HashSet::new(),
+            dirty_vertices: HashSet::new(),
+            external_revision: 0,
+        }
     }
 
     /// Takes in what changed.
@@ -286,8 +306,7 @@ impl Projection {
     fn group(&mut self, client: VertexKey, server: VertexKey, key: &FlowKey) -> Arc<str> {
         let &FlowKey { port, protocol, tunnel, .. } = key;
         let (client_id, server_id) = (client.id(), server.id());
-        let layer = tunnel.map_or_else(String::new, |tunnel| format!("/{}", tunnel.label()));
-        let id: Arc<str> = format!("{client_id}>{server_id}:{port}/{}{layer}", row::protocol_name(protocol)).into();
+        let id: Arc<str> = edge_id(&client_id, &server_id, port, protocol, tunnel).into();
         if !self.groups.contains_key(&id) {
             self.reference(&client, &client_id, &id);
             self.reference(&server, &server_id, &id);
@@ -362,6 +381,12 @@ impl Projection {
         let members: Vec<&Pod> = members.into_iter().flatten().filter_map(|key| names.live_pod(key)).collect();
         self.graph.vertices.upsert(vertex::row(key, id, &members, names));
     }
+}
+
+/// An edge's id: stable, and unique in its view.
+pub(crate) fn edge_id(client: &str, server: &str, port: u16, protocol: u8, tunnel: Option<Tunnel>) -> String {
+    let layer = tunnel.map_or_else(String::new, |tunnel| format!("/{}", tunnel.label()));
+    format!("{client}>{server}:{port}/{}{layer}", protocol_name(protocol))
 }
 
 pub use filtered::Filtered;

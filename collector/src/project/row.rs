@@ -34,7 +34,7 @@ pub(super) fn vertices(view: View, ends: &Ends, swapped: bool, names: &Names) ->
     if swapped { (server, client) } else { (client, server) }
 }
 
-pub(super) fn protocol_name(protocol: u8) -> String {
+pub(crate) fn protocol_name(protocol: u8) -> String {
     match protocol {
         1 => "icmp".to_owned(),
         6 => "tcp".to_owned(),
@@ -212,6 +212,6 @@ fn counters(of: &Counters) -> CountersRow {
     CountersRow { skbs: of.skbs, segments: of.segments, l3_bytes: of.l3_bytes, payload_bytes: of.payload_bytes }
 }
 
-pub(super) fn round(value: f64, scale: f64) -> f64 {
+pub(crate) fn round(value: f64, scale: f64) -> f64 {
     (value * scale).round() / scale
 }

@@ -9,7 +9,7 @@ use crate::{
 
 /// What a vertex stands for.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
-pub(super) enum VertexKey {
+pub(crate) enum VertexKey {
     Pod(Arc<str>),
     Service(Arc<str>),
     Workload { namespace: Arc<str>, kind: Arc<str>, name: Arc<str> },
@@ -20,7 +20,7 @@ pub(super) enum VertexKey {
 
 impl VertexKey {
     /// The vertex that `owner` is part of in `view`.
-    pub(super) fn of(view: View, owner: &Owner, names: &Names) -> Self {
+    pub(crate) fn of(view: View, owner: &Owner, names: &Names) -> Self {
         match owner {
             Owner::Pod(key) => match names.pod(key) {
                 Some(pod) => Self::of_pod(view, key, pod),
@@ -35,7 +35,7 @@ impl VertexKey {
         }
     }
 
-    pub(super) fn of_pod(view: View, key: &Arc<str>, pod: &Pod) -> Self {
+    pub(crate) fn of_pod(view: View, key: &Arc<str>, pod: &Pod) -> Self {
         match view {
             View::Pod => Self::Pod(Arc::clone(key)),
             View::Workload => {
@@ -51,7 +51,7 @@ impl VertexKey {
     }
 
     /// The vertex's id: stable, and unique in its view.
-    pub(super) fn id(&self) -> Arc<str> {
+    pub(crate) fn id(&self) -> Arc<str> {
         match self {
             Self::Pod(key) => format!("pod:{key}").into(),
             Self::Service(key) => format!("service:{key}").into(),
@@ -64,7 +64,7 @@ impl VertexKey {
 }
 
 /// The row of a vertex with these living pods.
-pub(super) fn row(key: &VertexKey, id: Arc<str>, members: &[&Pod], names: &Names) -> VertexRow {
+pub(crate) fn row(key: &VertexKey, id: Arc<str>, members: &[&Pod], names: &Names) -> VertexRow {
     let blank = VertexRow {
         id,
         kind: String::new(),
