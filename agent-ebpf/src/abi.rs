@@ -148,6 +148,9 @@ pub struct FlowTotals {
     pub last_ns: u64,
     /// `CLOCK_MONOTONIC` when the entry was made; tells two lives of one key apart.
     pub first_ns: u64,
+    /// Id of the cgroup (v2) of the socket that the first packet came straight from; 0 where it came from none, or through
+    /// the node only.
+    pub cgroup: u64,
     /// TCP: connection attempts (SYN without ACK, distinct initial sequence numbers).
     pub opened: u32,
     /// TCP: completed handshakes.
@@ -387,7 +390,7 @@ pub fn mapped(v4: [u8; 4]) -> [u8; 16] {
 // The layouts both sides rely on, frozen: a change here is a change of the border.
 const _: () = {
     assert!(size_of::<FlowKey>() == 44);
-    assert!(size_of::<FlowTotals>() == 80);
+    assert!(size_of::<FlowTotals>() == 88);
     assert!(size_of::<FragmentKey>() == 44);
     assert!(size_of::<DeviceTotals>() == 96);
     assert!(size_of::<Event>() == 64);

@@ -9,8 +9,6 @@ pub mod maps {
     pub const SOCKETS: &str = "SOCKETS";
     /// The kernel's address of a socket → `SocketState`.
     pub const OPEN_SOCKETS: &str = "OPEN_SOCKETS";
-    /// `Tuple` → cgroup, of connections in the agent's own network namespace.
-    pub const HOST_SOCKETS: &str = "HOST_SOCKETS";
     /// `DropKey` → `DropTotals`.
     pub const DROPS: &str = "DROPS";
     /// Reason → 1 where a drop of that reason says nothing.
@@ -26,8 +24,6 @@ pub const SETTINGS: &str = "SETTINGS";
 pub const MAX_SOCKETS: u32 = 16_384;
 /// Open sockets whose opener is remembered.
 pub const MAX_OPEN_SOCKETS: u32 = 32_768;
-/// Connections of the node's own address whose cgroup is remembered (an LRU: the oldest goes).
-pub const MAX_HOST_SOCKETS: u32 = 8_192;
 /// Five-tuples with a reason whose drops are counted at once.
 pub const MAX_DROPS: u32 = 4_096;
 /// Reasons that can be named as noise.

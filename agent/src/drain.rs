@@ -16,13 +16,13 @@ use crate::{
     home::Home,
     known::Known,
     ledger::{Kind, Ledger},
-    owners::Owners,
+    owners::{self, Owners},
     pace::Pace,
     points::Class,
     scope,
     session::Session,
     source::kernel::{KernelError, attach, facts::Types, links::Links, load::Kernel},
-    summarise::{Folded, Limits, Table},
+    summarise::{Folded, Limits, Table, Told},
     tiers::{self, Offer, Removals, Watched},
 };
 
@@ -44,7 +44,7 @@ pub struct Node {
     links: Links,
     pub(crate) tier: TierChoice,
     pub(crate) offer: Offer,
-    pub(crate) scope_cgroup: Option<PathBuf>,
+    pub(crate) cgroup: Option<PathBuf>,
     /// Tunnels' ports that the kernel side is told of at an uplink.
     pub(crate) hashed_ports: TunnelPorts,
     pub(crate) removals: Removals,
@@ -110,7 +110,7 @@ impl Node {
             links,
             tier: config.tier,
             offer: Offer { tcx: attach::has_tcx(), cilium: false },
-            scope_cgroup: config.scope_cgroup.clone(),
+            cgroup: config.scope_cgroup.clone().or_else(owners::hierarchy),
             hashed_ports: TunnelPorts::default(),
             removals: Removals::default(),
             superseded: false,
@@ -233,7 +233,7 @@ impl Node {
     pub fn take_events(&mut self) -> bool {
         let mut unmapped: Vec<Event> = Vec::new();
         let mut began = false;
-        let (ledger, table, devices) = (&self.ledger, &self.table, &self.devices);
+        let (ledger, table, devices, dns) = (&self.ledger, &self.table, &self.devices, &mut self.dns);
         self.kernel.events(EVENTS_AT_ONCE, |event| match EventKind::from_number(event.kind) {
             Some(kind) => {
                 ledger.event(kind);
@@ -245,12 +245,12 @@ impl Node {
             }
             None => debug!(kind = event.kind, "event of an unknown kind"),
         });
-        let dns = &mut self.dns;
-        self.kernel.dns(EVENTS_AT_ONCE, |head, message| dns.take(head, message));
+        self.kernel.dns(EVENTS_AT_ONCE, |head, message| {
+            dns.take(head, message, devices.place(head.key.ifindex).class.local_is_source(&head.key));
+        });
         let moment = self.moment();
         for event in unmapped {
-            let devices = &self.devices;
-            let folded = self.table.fold_unmapped(&event, moment, |ifindex| devices.place(ifindex));
+            let folded = self.table.fold_unmapped(&event, moment, |ifindex| self.devices.place(ifindex));
             self.note(&folded, moment.now_ns);
         }
         began
@@ -305,8 +305,7 @@ impl Node {
         let took = Duration::from_nanos(clock::monotonic_ns().saturating_sub(moment.now_ns));
         self.ledger.drain_seconds.inc_by(took.as_secs_f64());
         self.ledger.flow_readings.inc_by(self.readings.len() as u64);
-        let devices = &self.devices;
-        let device = |ifindex| devices.place(ifindex);
+        let device = |ifindex| self.devices.place(ifindex);
         let mut folded = self.table.fold(&self.readings, moment, device);
         for key in std::mem::take(&mut folded.ended) {
             let last = self.kernel.take_flow(&key)?;
@@ -333,18 +332,21 @@ impl Node {
     /// Gives the DNS messages read until now their edges, whose flows were read just before. What a client was told
     /// is noted at the client's side only.
     fn resolve(&mut self, moment: Moment) {
-        let devices = &self.devices;
-        for fact in self.dns.facts(moment.now_ns, |key| self.table.waits(key)) {
+        for fact in self.dns.facts(moment.now_ns) {
             self.pace.active(moment.now_ns);
-            let Some(edge) = self.table.dns(&fact, moment, |ifindex| devices.place(ifindex)) else { continue };
-            if let (false, dns::What::Answer { question: Some(question), addresses, .. }) =
-                (edge.server_side, fact.what)
-            {
-                let client = IpAddr::from(edge.client).to_canonical();
-                let unix_ns = moment.clock.unix_ns(fact.time_ns);
-                for answer in addresses {
-                    self.names.add(client, answer.address, answer.ttl_s, &question.name, unix_ns);
+            let told = self.table.dns(&fact, moment, |ifindex| self.devices.place(ifindex));
+            match (told, &fact.what) {
+                (Told::Early, _) => self.dns.keep(fact),
+                (Told::Edge(edge), dns::What::Answer { question: Some(question), addresses, .. })
+                    if !edge.server_side =>
+                {
+                    let client = IpAddr::from(edge.client).to_canonical();
+                    let unix_ns = moment.clock.unix_ns(fact.time_ns);
+                    for answer in addresses {
+                        self.names.add(client, answer.address, answer.ttl_s, &question.name, unix_ns);
+                    }
                 }
+                _ => {}
             }
         }
     }

@@ -115,7 +115,7 @@ pub fn edge_id(key: &FlowKey, orientation: Orientation, local: Local) -> EdgeId 
         server_side,
         device: local.device,
         tunnel: None,
-        cgroup: 0,
+        cgroup: local.cgroup,
     }
 }
 

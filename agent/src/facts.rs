@@ -67,6 +67,17 @@ impl Form {
     }
 }
 
+/// Whose a socket is.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Whose {
+    /// One of this node's, as far as is known of it.
+    Ours(Owner),
+    /// Outside of what this agent watches.
+    NotOurs,
+    /// To be asked again.
+    Unknown,
+}
+
 /// The facts of one edge. Numbers only grow.
 #[derive(Debug, Clone, Default, PartialEq)]
 pub struct EdgeFacts {

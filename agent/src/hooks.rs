@@ -57,7 +57,7 @@ impl Node {
         if self.devices.cgroup().is_some() {
             return Ok(());
         }
-        self.kernel.attach_cgroup(self.scope_cgroup.as_deref())?;
+        self.kernel.attach_cgroup(self.cgroup.as_deref())?;
         info!("watching the cgroup of the pods' sockets");
         let now_unix_ns = self.moment().clock.unix_ns(clock::monotonic_ns());
         self.devices.add_cgroup(now_unix_ns, tiers::blind_spot(Tier::CgroupSkb));

@@ -85,6 +85,8 @@ impl Known {
         let owners = &mut self.owners;
         let of_sockets =
             self.sockets.fold(sockets, moment, table, |key, totals| owners.whose(key, totals, moment.now_ns));
+        // What packets told of a cgroup, and no socket: UDP has none of those facts.
+        table.own_cgroups(moment, |cgroup| owners.of_cgroup(cgroup, moment.now_ns));
         let of_drops = self.drops.fold(drops, moment, table);
         facts.forget(&of_sockets.idle, &of_drops.idle)?;
         Ok(of_sockets.active || of_drops.active)

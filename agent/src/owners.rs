@@ -3,7 +3,6 @@
 
 use std::{
     collections::HashMap,
-    ffi::OsStr,
     fs,
     os::unix::fs::DirEntryExt as _,
     path::{Path, PathBuf},
@@ -14,7 +13,7 @@ use wire::v1::Owner;
 
 use crate::{
     cgroup::{self, Place},
-    sockets::Whose,
+    facts::Whose,
 };
 
 /// Cgroups remembered at the most; a machine has a few hundred.
@@ -37,6 +36,16 @@ pub struct Owners {
     walked_ns: Option<u64>,
 }
 
+/// Where the v2 hierarchy is mounted: on hybrid machines that is not `/sys/fs/cgroup`.
+#[must_use]
+pub fn hierarchy() -> Option<PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
+    mounts.lines().find_map(|line| {
+        let (left, right) = line.split_once(" - ")?;
+        right.starts_with("cgroup2 ").then(|| left.split(' ').nth(4).map(PathBuf::from))?
+    })
+}
+
 impl Owners {
     /// Below `scope`, or in the whole v2 hierarchy.
     #[must_use]
@@ -52,25 +61,15 @@ impl Owners {
 
     /// Whose the sockets of an entry are.
     pub fn whose(&mut self, key: &SocketKey, totals: &SocketTotals, now_ns: u64) -> Whose {
-        let known = self.places.get(&key.cgroup).cloned();
-        let place = match known {
-            Some(place) => place,
-            None if key.cgroup == 0 => Place::default(),
-            None => {
-                let due = self.walked_ns.is_none_or(|walked| now_ns.saturating_sub(walked) >= WALK_EVERY_NS);
-                if !due {
-                    return Whose::Unknown;
-                }
-                self.walk(now_ns);
-                match self.places.get(&key.cgroup).cloned() {
-                    Some(place) => place,
-                    None if self.scoped => return Whose::NotOurs,
-                    // It is gone already, or we see another part of the hierarchy: nothing more will be known.
-                    None => self.places.entry(key.cgroup).or_default().clone(),
-                }
-            }
+        let owner = match self.of_cgroup(key.cgroup, now_ns) {
+            Whose::Ours(owner) => owner,
+            other => return other,
         };
-        let place = if place == Place::default() { self.of_process(totals.pid, now_ns) } else { place };
+        let place = if owner.container.is_empty() && owner.pod_uid.is_empty() {
+            self.of_process(totals.pid, now_ns)
+        } else {
+            Place { container: owner.container, pod_uid: owner.pod_uid }
+        };
         let process = totals.process.split(|byte| *byte == 0).next().unwrap_or_default();
         Whose::Ours(Owner {
             process: String::from_utf8_lossy(process).into_owned(),
@@ -78,6 +77,30 @@ impl Owners {
             container: place.container,
             pod_uid: place.pod_uid,
         })
+    }
+
+    /// Whose a cgroup is, by its place in the hierarchy alone.
+    pub fn of_cgroup(&mut self, cgroup: u64, now_ns: u64) -> Whose {
+        let known = self.places.get(&cgroup).cloned();
+        let place = match known {
+            Some(place) => place,
+            None if cgroup == 0 => Place::default(),
+            None => {
+                let due = self.walked_ns.is_none_or(|walked| now_ns.saturating_sub(walked) >= WALK_EVERY_NS);
+                if !due {
+                    return Whose::Unknown;
+                }
+                self.walk(now_ns);
+                match self.places.get(&cgroup).cloned() {
+                    Some(place) => place,
+                    None if self.scoped => return Whose::NotOurs,
+                    // It is gone already, or we see another part of the hierarchy: nothing more will be known.
+                    None => self.places.entry(cgroup).or_default().clone(),
+                }
+            }
+        };
+        let Place { container, pod_uid } = place;
+        Whose::Ours(Owner { process: String::new(), cgroup, container, pod_uid })
     }
 
     fn walk(&mut self, now_ns: u64) {
@@ -120,20 +143,10 @@ impl Owners {
     }
 }
 
-/// Where the v2 hierarchy is mounted: on hybrid machines that is not `/sys/fs/cgroup`.
-fn hierarchy() -> Option<PathBuf> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").ok()?;
-    mounts.lines().find_map(|line| {
-        let (left, right) = line.split_once(" - ")?;
-        let path = left.split(' ').nth(4)?;
-        right.starts_with("cgroup2 ").then(|| PathBuf::from(OsStr::new(path)))
-    })
-}
-
 #[cfg(test)]
 mod tests {
     use super::{Owners, WALK_EVERY_NS};
-    use crate::sockets::Whose;
+    use crate::facts::Whose;
     use agent_ebpf::facts::{SocketKey, SocketTotals};
     use std::{fs, os::unix::fs::MetadataExt as _};
 

@@ -3,7 +3,10 @@
 
 use std::collections::{HashMap, VecDeque};
 
-use agent_ebpf::abi::{Direction, FlowKey};
+use agent_ebpf::{
+    abi::{Direction, FlowKey},
+    facts::Tuple,
+};
 use wire::v1::Point;
 
 /// A lesser class waits this long before it may own what it saw: the better class's entry appears microseconds later, but a
@@ -65,6 +68,15 @@ pub struct Local {
     pub is_source: bool,
     /// Incarnation of its device.
     pub device: u64,
+    /// The cgroup of its socket if it is under the node's own address; 0 for others, and where unknown.
+    pub cgroup: u64,
+}
+
+/// The id of a socket's cgroup, 0 where it tells nothing: unknown, or the root, in which the kernel's own sockets are.
+#[must_use]
+pub fn telling(cgroup: u64) -> u64 {
+    const ROOT: u64 = 1;
+    if cgroup == ROOT { 0 } else { cgroup }
 }
 
 /// What a device saw one way that is in no edge by its doing, in buffers. It only grows.
@@ -125,8 +137,8 @@ struct Owner {
 struct Path {
     owner: Option<Owner>,
     flows: u32,
-    /// A packet of it came from a socket of the node's own.
-    socket: bool,
+    /// The cgroup of the socket of the node's own that a packet of it came from; 0 where unknown.
+    socket: Option<u64>,
 }
 
 /// What is to be done with what a lesser class saw.
@@ -171,17 +183,21 @@ impl Paths {
         }
     }
 
-    /// A packet of this path left from a socket of the node's own.
-    pub fn from_socket(&mut self, key: PathKey) {
+    /// A packet of this path left from a socket of the node's own, of this cgroup.
+    pub fn from_socket(&mut self, key: PathKey, cgroup: u64) {
         if let Some(path) = self.paths.get_mut(&key) {
-            path.socket = true;
+            let known = path.socket.unwrap_or(0);
+            path.socket = Some(match telling(cgroup) {
+                0 => known,
+                cgroup => cgroup,
+            });
         }
     }
 
-    /// Whether a packet of this path left from a socket of the node's own.
+    /// The cgroup of the node's own socket that a packet of this path left from; `None` where there was none.
     #[must_use]
-    pub fn socket(&self, key: PathKey) -> bool {
-        self.paths.get(&key).is_some_and(|path| path.socket)
+    pub fn socket(&self, key: PathKey) -> Option<u64> {
+        self.paths.get(&key)?.socket
     }
 
     /// Whether the device of the pod that sent it saw a flow as it is.
@@ -192,10 +208,24 @@ impl Paths {
         owner.is_some_and(|owner| owner.hook.0 == Class::Pod)
     }
 
-    /// Whether what this path answers came from a socket of the node's own; `None` where nothing went the other way.
+    /// The same of the path that this one answers: `None` where nothing went the other way.
     #[must_use]
-    pub fn answers_socket(&self, key: PathKey) -> Option<bool> {
+    pub fn answers_socket(&self, key: PathKey) -> Option<Option<u64>> {
         self.paths.get(&key.reversed()).map(|path| path.socket)
+    }
+
+    /// The cgroup of the node's own socket that such packets leave from, or reach; 0 where unknown.
+    #[must_use]
+    pub fn cgroup(&self, tuple: &Tuple) -> u64 {
+        let out = PathKey {
+            source: tuple.source,
+            destination: tuple.destination,
+            ports: (tuple.source_port, tuple.destination_port),
+            protocol: tuple.protocol,
+            local_is_source: true,
+        };
+        let back = PathKey { local_is_source: false, ..out }.reversed();
+        self.socket(out).or_else(|| self.socket(back)).unwrap_or(0)
     }
 
     /// The best class saw the path: it owns it. Says whether it took it from another.

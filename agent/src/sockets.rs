@@ -10,7 +10,8 @@ use wire::v1::Owner;
 
 use crate::{
     edge::{EdgeId, Moment},
-    facts::socket_growth,
+    facts::{Whose, socket_growth},
+    points::telling,
     summarise::{SocketEnd, Table},
 };
 
@@ -25,17 +26,6 @@ struct Known {
     edge: Option<EdgeId>,
     /// What no edge has yet, since when.
     waits_since_ns: Option<u64>,
-}
-
-/// Whose a socket is.
-#[derive(Debug, Clone, PartialEq)]
-pub enum Whose {
-    /// One of this node's, as far as is known of it.
-    Ours(Owner),
-    /// Outside of what this agent watches.
-    NotOurs,
-    /// To be asked again.
-    Unknown,
 }
 
 /// What folding found.
@@ -130,6 +120,6 @@ fn end(key: &SocketKey, own_netns: u32) -> SocketEnd {
         protocol: protocol::TCP,
         server_side,
         guessed: key.role & role::GUESSED != 0,
-        cgroup: if key.netns == own_netns { key.cgroup } else { 0 },
+        cgroup: if key.netns == own_netns { telling(key.cgroup) } else { 0 },
     }
 }

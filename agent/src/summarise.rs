@@ -23,7 +23,7 @@ use crate::{
     ports::HighPorts,
     via::Vias,
 };
-pub use facts::SocketEnd;
+pub use facts::{SocketEnd, Told};
 pub use lesser::MAX_UNMAPPED;
 use lesser::Waits;
 
@@ -70,7 +70,7 @@ impl Flow {
             counted: FlowTotals::default(),
             target,
             orientation: Orientation { forward: true, guessed: true },
-            local: Local { is_source: true, device: place.device },
+            local: Local { is_source: true, device: place.device, cgroup: 0 },
             waits: None,
             covered_ns: 0,
         }
@@ -110,6 +110,8 @@ pub struct Table {
     /// Packets without a flow at lesser hooks, oldest first.
     unmapped: VecDeque<Event>,
     unheld: u64,
+    /// New edges of a cgroup, of which nobody was asked yet whose it is.
+    unowned: Vec<EdgeId>,
     vias: Vias,
     /// New flows of pods' devices that are not counted before it is known where they lead, with what was read of them.
     waiting: HashMap<FlowKey, u64>,
@@ -135,6 +137,7 @@ impl Table {
             home: Home::default(),
             unmapped: VecDeque::new(),
             unheld: 0,
+            unowned: Vec::new(),
             vias: Vias::default(),
             waiting: HashMap::new(),
         }
@@ -352,5 +355,5 @@ impl Table {
 
 /// The local end of a flow at a pod's device.
 fn pod_end(key: &FlowKey, at: Place) -> Local {
-    Local { is_source: at.class.local_is_source(key), device: at.device }
+    Local { is_source: at.class.local_is_source(key), device: at.device, cgroup: 0 }
 }

@@ -68,7 +68,8 @@ fn head(key: FlowKey, time_ns: u64, payload: &[u8]) -> DnsHead {
 
 fn take(watch: &mut Watch, key: FlowKey, time_ns: u64, message: &Message) {
     let payload = bytes(message);
-    watch.take(&head(key, time_ns, &payload), &payload);
+    // At pods' devices, what comes in was sent by the pod.
+    watch.take(&head(key, time_ns, &payload), &payload, key.direction == Direction::Ingress as u8);
 }
 
 fn kinds(facts: &[Fact]) -> Vec<&'static str> {
@@ -110,7 +111,7 @@ fn a_chain_of_aliases_gives_the_name_that_was_asked_for_and_its_shortest_life() 
     ];
     // The name comes back in another case, as a resolver that mixes cases gets it (0x20).
     take(&mut watch, key.reversed(), 3 * MS + 500_000, &answer(7, "sHOP.example.", &records));
-    let facts = watch.facts(4 * MS, |_| false);
+    let facts = watch.facts(4 * MS);
     assert_eq!(kinds(&facts), ["query", "answer"]);
     assert_eq!(told(&facts), (Some(2_500), vec![v4(1, 20), v4(2, 10)]), "no address that hangs on another name");
     let asked = Some(Question { name: "shop.example".to_owned(), rr_type: 1 });
@@ -144,11 +145,11 @@ fn an_answer_that_nobody_asked_for_is_counted_and_not_believed() {
         let mut watch = Watch::new(NameMode::Full);
         take(&mut watch, asking(40_000, 17), MS, &query(7, "bank.example."));
         take(&mut watch, key.reversed(), 2 * MS, &answer(id, asked, &records));
-        let facts = watch.facts(3 * MS, |_| false);
+        let facts = watch.facts(3 * MS);
         assert_eq!(told(&facts), (None, Vec::new()), "{what}");
         assert_eq!(watch.pending(), 1, "{what}: the query still waits");
         take(&mut watch, asking(40_000, 17).reversed(), 4 * MS, &answer(7, "bank.example.", &records));
-        assert_eq!(told(&watch.facts(5 * MS, |_| false)), (Some(3_000), vec![v4(66, 60)]), "{what}");
+        assert_eq!(told(&watch.facts(5 * MS)), (Some(3_000), vec![v4(66, 60)]), "{what}");
     }
 }
 
@@ -158,21 +159,49 @@ fn a_query_times_out_once_and_a_late_answer_tells_no_name() {
     take(&mut watch, key, 0, &query(7, "slow.example."));
     // A repetition waits no longer than the first.
     take(&mut watch, key, 1_000 * MS, &query(7, "slow.example."));
-    assert_eq!(kinds(&watch.facts(TIMEOUT_NS, |_| false)), ["query", "query"]);
-    let facts = watch.facts(TIMEOUT_NS + 1, |_| false);
+    assert_eq!(kinds(&watch.facts(TIMEOUT_NS)), ["query", "query"]);
+    let facts = watch.facts(TIMEOUT_NS + 1);
     assert_eq!((kinds(&facts), facts[0].time_ns), (vec!["timeout"], TIMEOUT_NS));
     take(&mut watch, key.reversed(), TIMEOUT_NS + MS, &answer(7, "slow.example.", &[a("slow.example.", 60, 1)]));
-    let facts = watch.facts(TIMEOUT_NS + 2 * MS, |_| false);
+    let facts = watch.facts(TIMEOUT_NS + 2 * MS);
     assert_eq!((kinds(&facts), told(&facts)), (vec!["answer"], (None, Vec::new())));
     // The same where the answer is read before anybody looked for timeouts.
     take(&mut watch, key, 0, &query(7, "slow.example."));
     take(&mut watch, key.reversed(), TIMEOUT_NS + 1, &answer(7, "slow.example.", &[a("slow.example.", 60, 1)]));
-    let facts = watch.facts(TIMEOUT_NS + 1, |_| false);
+    let facts = watch.facts(TIMEOUT_NS + 1);
     assert_eq!((kinds(&facts), told(&facts)), (vec!["query", "timeout", "answer"], (None, Vec::new())));
     // An id that is used again for another question gives the first one up.
     take(&mut watch, key, 0, &query(9, "one.example."));
     take(&mut watch, key, MS, &query(9, "two.example."));
-    assert_eq!(kinds(&watch.facts(2 * MS, |_| false)), ["query", "query", "timeout"]);
+    assert_eq!(kinds(&watch.facts(2 * MS)), ["query", "query", "timeout"]);
+}
+
+/// A CNI may lead answers past the pod's device, straight from the tunnel into the pod: the query at the device is then
+/// answered all the same. What answers at the other end of the same connection answers nothing here.
+#[test]
+fn an_answer_at_another_hook_of_the_same_side_ends_the_wait() {
+    let (mut watch, key) = (Watch::new(NameMode::Full), asking(40_000, 17));
+    // Out by a tunnel is egress there, and in is ingress.
+    let tunnel = FlowKey { ifindex: 9, direction: Direction::Egress as u8, ..key };
+    let give = |watch: &mut Watch, key: FlowKey, time_ns, message: &Message, local_is_source| {
+        let payload = bytes(message);
+        watch.take(&head(key, time_ns, &payload), &payload, local_is_source);
+    };
+    let (asked, answered) = (query(7, "far.example."), answer(7, "far.example.", &[a("far.example.", 60, 5)]));
+    give(&mut watch, key, 0, &asked, true);
+    give(&mut watch, tunnel, MS, &asked, true);
+    give(&mut watch, tunnel.reversed(), 4 * MS, &answered, false);
+    let facts = watch.facts(5 * MS);
+    assert_eq!((kinds(&facts), told(&facts)), (vec!["query", "query", "answer"], (Some(3_000), vec![v4(5, 60)])));
+    assert_eq!(kinds(&watch.facts(2 * TIMEOUT_NS)), Vec::<&str>::new(), "nothing timed out");
+    assert_eq!(watch.pending(), 0);
+    // Where both ends are of this node, what the server sent is not what the client got.
+    let server = FlowKey { ifindex: 8, direction: Direction::Egress as u8, ..key };
+    give(&mut watch, key, 0, &asked, true);
+    give(&mut watch, server, MS, &asked, false);
+    give(&mut watch, server.reversed(), 2 * MS, &answered, true);
+    assert_eq!(kinds(&watch.facts(3 * MS)), ["query", "query", "answer"]);
+    assert_eq!(kinds(&watch.facts(2 * TIMEOUT_NS)), ["timeout"], "the client waited in vain");
 }
 
 #[test]
@@ -186,14 +215,14 @@ fn over_tcp_whole_messages_of_one_segment_are_read() {
     };
     let (mut watch, key) = (Watch::new(NameMode::Full), asking(40_000, 6));
     let two = framed(&[query(1, "one.example."), query(2, "two.example.")]);
-    watch.take(&head(key, MS, &two), &two);
+    watch.take(&head(key, MS, &two), &two, true);
     let back = framed(&[answer(2, "two.example.", &[a("two.example.", 5, 2)])]);
-    watch.take(&head(key.reversed(), 2 * MS, &back), &back);
-    let facts = watch.facts(3 * MS, |_| false);
+    watch.take(&head(key.reversed(), 2 * MS, &back), &back, false);
+    let facts = watch.facts(3 * MS);
     assert_eq!((kinds(&facts), told(&facts)), (vec!["query", "query", "answer"], (Some(1_000), vec![v4(2, 5)])));
     for cut in [1, 2, 20, two.len() - 1] {
-        watch.take(&head(key, MS, &two[..cut]), &two[..cut]);
-        assert_eq!(kinds(&watch.facts(3 * MS, |_| false)), ["unparsed"], "{cut} bytes");
+        watch.take(&head(key, MS, &two[..cut]), &two[..cut], true);
+        assert_eq!(kinds(&watch.facts(3 * MS)), ["unparsed"], "{cut} bytes");
     }
 }
 
@@ -204,11 +233,11 @@ fn a_message_that_is_cut_off_counts_and_gives_the_addresses_that_are_there() {
     let records: Vec<_> = (1..=40).map(|last| a("many.example.", 30, last)).collect();
     let whole = bytes(&answer(7, "many.example.", &records));
     let cut = &whole[..whole.len() - 1];
-    watch.take(&DnsHead { payload_bytes: whole.len() as u32, ..head(key.reversed(), MS, cut) }, cut);
-    let (latency, addresses) = told(&watch.facts(2 * MS, |_| false));
+    watch.take(&DnsHead { payload_bytes: whole.len() as u32, ..head(key.reversed(), MS, cut) }, cut, false);
+    let (latency, addresses) = told(&watch.facts(2 * MS));
     assert_eq!((latency, addresses.len()), (Some(1_000), 39));
-    watch.take(&head(key, 0, &whole[..20]), &whole[..20]);
-    assert_eq!(kinds(&watch.facts(2 * MS, |_| false)), ["unparsed"], "not even the question is whole");
+    watch.take(&head(key, 0, &whole[..20]), &whole[..20], true);
+    assert_eq!(kinds(&watch.facts(2 * MS)), ["unparsed"], "not even the question is whole");
 }
 
 #[test]
@@ -219,9 +248,9 @@ fn the_table_of_waiting_queries_is_bounded_and_what_finds_no_room_is_counted() {
         take(&mut watch, asking(port, 17), MS, &query((index % 1_000) as u16, "flood.example."));
     }
     assert_eq!((watch.pending(), watch.refused()), (MAX_PENDING, 100));
-    let facts = watch.facts(2 * MS, |_| false);
+    let facts = watch.facts(2 * MS);
     assert_eq!(facts.len(), MAX_PENDING + 100, "each is counted as a query all the same");
-    assert_eq!(watch.facts(2 * TIMEOUT_NS, |_| false).len(), MAX_PENDING, "and those that waited time out");
+    assert_eq!(watch.facts(2 * TIMEOUT_NS).len(), MAX_PENDING, "and those that waited time out");
     assert_eq!(watch.pending(), 0);
 }
 
@@ -244,7 +273,7 @@ fn names_are_cut_down_as_asked() {
     let mut watch = Watch::new(NameMode::Off);
     take(&mut watch, asking(40_000, 17), 0, &query(7, "secret.example."));
     take(&mut watch, asking(40_000, 17).reversed(), MS, &answer(7, "secret.example.", &[]));
-    let facts = watch.facts(2 * MS, |_| false);
+    let facts = watch.facts(2 * MS);
     assert!(!format!("{facts:?}").contains("secret"), "{facts:?}");
     assert_eq!(told(&facts).0, Some(1_000), "counts stay");
 }
@@ -322,8 +351,8 @@ proptest! {
     fn law_any_bytes_are_one_fact(payload in proptest::collection::vec(any::<u8>(), 0..600), tcp in any::<bool>()) {
         let mut watch = Watch::new(NameMode::Full);
         let key = asking(40_000, if tcp { 6 } else { 17 });
-        watch.take(&head(key, MS, &payload), &payload);
-        let facts = watch.facts(2 * MS, |_| false);
+        watch.take(&head(key, MS, &payload), &payload, true);
+        let facts = watch.facts(2 * MS);
         if !tcp {
             prop_assert_eq!(facts.len(), 1);
         }
@@ -349,8 +378,8 @@ proptest! {
         }
         payload.truncate(cut.index(payload.len()) + 1);
         let mut watch = Watch::new(NameMode::Full);
-        watch.take(&head(asking(40_000, 17).reversed(), MS, &payload), &payload);
-        let facts = watch.facts(2 * MS, |_| false);
+        watch.take(&head(asking(40_000, 17).reversed(), MS, &payload), &payload, false);
+        let facts = watch.facts(2 * MS);
         prop_assert_eq!(facts.len(), 1);
         if let Some(Fact { what: What::Query(Some(question)) | What::Answer { question: Some(question), .. }, .. }) = facts.first() {
             prop_assert!(question.name.len() <= wire::limits::MAX_DNS_NAME_BYTES);

@@ -2,12 +2,13 @@
 
 use agent::{
     edge::{Moment, WallClock},
+    facts::Whose,
     home::{Home, MAX_POD_ADDRESSES, PodAddresses, TunnelKind, UNKNOWN_NS},
     points::{Class, HOLD_NS, Place, Rest, SILENT_NS},
     summarise::{Limits, MAX_UNMAPPED, Table},
 };
 use agent_ebpf::abi::{Direction, Event, EventKind, FLOW_LOCAL_SOCKET, FlowKey, FlowTotals, mapped, tcp_state};
-use wire::v1::{Edge, Point, Side};
+use wire::v1::{Edge, Owner, Point, Side};
 
 const POD: [u8; 4] = [10, 1, 0, 2];
 const PEER: [u8; 4] = [10, 2, 0, 3];
@@ -228,6 +229,56 @@ fn what_asks_the_node_itself_is_an_edge_of_the_node() {
     for edge in edges {
         assert_eq!((edge.side(), edge.device, edge.server), (Side::Server, u64::from(UPLINK), NODE.to_vec()));
     }
+}
+
+#[test]
+fn sockets_under_the_nodes_address_are_told_apart_by_their_cgroup() {
+    let mut table = table();
+    let asks = |port| FlowKey { source_port: port, ..flow(NODE, PEER, UPLINK, Direction::Egress) };
+    let answers = |port| FlowKey { direction: Direction::Ingress as u8, ..asks(port).reversed() };
+    let socket = |skbs, cgroup| FlowTotals { flags: FLOW_LOCAL_SOCKET, cgroup, ..totals(skbs, SECOND, SECOND) };
+    // 1 is the root's: the kernel's own sockets, and nobody's.
+    let asked = [(50_000, 7), (50_001, 8), (50_002, 1), (50_003, 0)];
+    let readings: Vec<_> = asked
+        .into_iter()
+        .zip(1..)
+        .flat_map(|((port, cgroup), skbs)| {
+            [(asks(port), socket(skbs, cgroup)), (answers(port), totals(10 * skbs, SECOND, SECOND))]
+        })
+        .collect();
+    fold(&mut table, SECOND + HOLD_NS, &readings);
+    let told = |table: &mut Table| {
+        let mut told: Vec<_> = edges(table)
+            .iter()
+            .map(|edge| (edge.cgroup, forward(edge), edge.reverse.map_or(0, |way| way.skbs), edge.path_changed))
+            .collect();
+        told.sort_unstable();
+        told
+    };
+    assert_eq!(told(&mut table), [(0, 7, 70, false), (7, 1, 10, false), (8, 2, 20, false)]);
+    // Whose they are is asked once it is known, and where it tells a container.
+    let ours = |cgroup, pod_uid: &str| Whose::Ours(Owner { cgroup, pod_uid: pod_uid.to_owned(), ..Owner::default() });
+    table.own_cgroups(at(SECOND), |_| Whose::Unknown);
+    table.own_cgroups(at(SECOND), |cgroup| ours(cgroup, if cgroup == 7 { "uid" } else { "" }));
+    table.own_cgroups(at(SECOND), |_| panic!("asked again"));
+    let owners = edges(&mut table).into_iter().map(|edge| (edge.cgroup, edge.owners.len()));
+    assert_eq!(owners.collect::<std::collections::BTreeMap<_, _>>(), [(0, 0), (7, 1), (8, 0)].into());
+    // A server is told by what it answers: what came before that stays the node's, and nothing counts twice.
+    let request = FlowKey { destination_port: 81, ..flow(PEER, NODE, UPLINK, Direction::Ingress) };
+    let reply = FlowKey { direction: Direction::Egress as u8, ..request.reversed() };
+    let at_server = |table: &mut Table| {
+        let served = edges(table).into_iter().filter(|edge| edge.side() == Side::Server);
+        let mut told: Vec<_> =
+            served.map(|edge| (edge.cgroup, forward(&edge), edge.reverse.map_or(0, |way| way.skbs))).collect();
+        told.sort_unstable();
+        told
+    };
+    fold(&mut table, SECOND + HOLD_NS, &[(request, totals(3, SECOND, SECOND))]);
+    assert_eq!(at_server(&mut table), [(0, 3, 0)]);
+    let later = totals(5, SECOND, 2 * SECOND);
+    fold(&mut table, 2 * SECOND, &[(request, later), (reply, socket(2, 9))]);
+    fold(&mut table, 3 * SECOND, &[(request, later), (reply, socket(2, 9))]);
+    assert_eq!(at_server(&mut table), [(0, 3, 0), (9, 2, 2)]);
 }
 
 #[test]

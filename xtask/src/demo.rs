@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
 use indicatif::{ProgressBar, ProgressStyle};
-use lab::shop::{SCALED, Shop};
+use lab::shop::{Plight, SCALED, Shop};
 use lab::{Agent, AgentOptions, Collector, CollectorOptions, Offloads, Process, Stop};
 
 /// How long the first picture may take.
@@ -32,9 +32,10 @@ pub(crate) struct Args {
     /// Play recorded reports, over and over: needs no root and no BPF; without FILE, the sample in the tree
     #[arg(long, value_name = "FILE", num_args = 0..=1, default_missing_value = crate::lab::SAMPLE)]
     replay: Option<PathBuf>,
-    /// Choose another link to drop packets, and another share; 0 is payments to ledger, 12 %
+    /// Put the faults elsewhere: the link that drops packets, the port that refuses, the address that stays silent, the name
+    /// that nobody has; with 0 payments to ledger drops 12 %
     #[arg(long, default_value_t = 0, value_name = "N")]
-    fault_seed: u64,
+    seed: u64,
 }
 
 impl Args {
@@ -61,7 +62,7 @@ fn live(args: &Args, stop: &Stop) -> anyhow::Result<()> {
     }
     let progress = spinner();
     progress.set_message("building the lab: 3 nodes, the shop's pods, real traffic");
-    let shop = Shop::build(Offloads::On, args.fault_seed).context("build the shop")?;
+    let shop = Shop::build(Offloads::On, args.seed).context("build the shop")?;
     progress.set_message("starting the collector, and an agent on each node");
     let mut options = CollectorOptions { port: free_port(args.port)?, ..CollectorOptions::default() };
     if let Some(record) = &args.record {
@@ -108,6 +109,12 @@ fn tell(args: &Args, shop: &Shop, collector: &Collector) {
         "  {} to {}: this link drops {} of 100 datagrams, and only this one",
         fault.client, fault.server, fault.percent
     );
+    let faults = shop.faults();
+    let line = |plight: &Plight, what: &str| println!("  {} to {}:{}: {what}", plight.client, plight.to, plight.port);
+    line(&faults.refused, "nobody listens there: refused");
+    line(&faults.silent, "nobody answers there: timed out");
+    println!("  {} asks for {}: there is no such name", faults.nameless.client, faults.nameless.to);
+    line(&faults.host, "a pod in its node's own namespace, told apart by its cgroup");
     println!("  {SCALED}: scaled 2, 8, 3 pods, over and over");
     println!("  recommendations: crashes again and again");
     println!("  shop is HTTP, TCP and UDP over IPv4 and IPv6; kube-system answers DNS; monitoring scrapes and pings");

@@ -40,7 +40,8 @@ fn count(ctx: &SkBuffContext, direction: Direction) {
     if ifindex == LOOPBACK_IFINDEX {
         return;
     }
-    let mut packet = tc::Packet { parsed: Parsed::default(), segments: 0, local_socket: false, now_ns: 0 };
+    let local_socket = direction == Direction::Ingress;
+    let mut packet = tc::Packet { parsed: Parsed::default(), segments: 0, local_socket, now_ns: 0 };
     // What this hook hands over begins at the network header.
     let outcome = parse(&Linear(&ctx.skb), LinkType::RawIp, &mut packet.parsed);
     let transport = packet.parsed.key.protocol;
@@ -63,7 +64,7 @@ fn count(ctx: &SkBuffContext, direction: Direction) {
     packet.segments = tc::segments(gso_segs, gso_size, packet.parsed.payload_bytes);
     // SAFETY: no arguments, no memory.
     packet.now_ns = unsafe { bpf_ktime_get_ns() };
-    let counted = tc::add(&mut packet);
+    let counted = tc::add(skb, &mut packet);
     dns::take(skb, &packet);
     // SAFETY: as above.
     unsafe {

@@ -5,8 +5,8 @@ use agent_ebpf::{
     parse::{Parsed, Skip, parse, protocol},
 };
 use aya_ebpf::{
-    bindings::{BPF_NOEXIST, TC_ACT_UNSPEC},
-    helpers::{bpf_jiffies64, bpf_ktime_get_ns},
+    bindings::{__sk_buff, BPF_NOEXIST, TC_ACT_UNSPEC},
+    helpers::{bpf_jiffies64, bpf_ktime_get_ns, bpf_skb_cgroup_id},
     macros::classifier,
     programs::TcContext,
 };
@@ -126,7 +126,7 @@ fn count(ctx: &TcContext, direction: Direction) {
             if key.protocol == protocol::UDP && device.tunnel_ports.contains(&key.destination_port) {
                 key.source_port = 0;
             }
-            if !add(packet) {
+            if !add(ctx.skb.skb, packet) {
                 totals.lost += 1;
             }
             if device.dns != 0 {
@@ -154,7 +154,7 @@ pub(super) fn segments(gso_segs: u32, gso_size: u32, payload_bytes: u32) -> u32 
 
 /// Adds a packet to its flow; where the flow map is full, the packet goes through the ring. False if that was full too.
 #[inline(always)]
-pub(super) fn add(packet: &mut Packet) -> bool {
+pub(super) fn add(skb: *mut __sk_buff, packet: &mut Packet) -> bool {
     match crate::SABOTAGE {
         Sabotage::Skip if now_and_then() => return true,
         Sabotage::Sides => packet.parsed.key.direction ^= 1,
@@ -164,7 +164,9 @@ pub(super) fn add(packet: &mut Packet) -> bool {
     let entry = match FLOWS.get_ptr_mut(key) {
         Some(entry) => Some(entry),
         None => {
-            let fresh = FlowTotals { first_ns: packet.now_ns, last_ns: packet.now_ns, ..FlowTotals::default() };
+            // SAFETY: the context is valid for the whole run of the program.
+            let cgroup = if packet.local_socket { unsafe { bpf_skb_cgroup_id(skb) } } else { 0 };
+            let fresh = FlowTotals { first_ns: packet.now_ns, last_ns: packet.now_ns, cgroup, ..FlowTotals::default() };
             // Another CPU may have made the entry meanwhile: then this fails, and its entry is found below.
             let made = FLOWS.insert(key, &fresh, u64::from(BPF_NOEXIST)).is_ok();
             if made {

@@ -60,6 +60,16 @@ pub struct Fact {
 struct Waiting {
     since_ns: u64,
     question: Question,
+    local_is_source: bool,
+    /// The answer passed another hook of the same side: it may reach the client past this one.
+    passed: bool,
+}
+
+/// A five-tuple with an id, on one side: what waits at several hooks for the same answer.
+type Path = (FlowKey, u16, bool);
+
+fn path(key: &FlowKey, id: u16, local_is_source: bool) -> Path {
+    (FlowKey { ifindex: 0, direction: 0, ..*key }, id, local_is_source)
 }
 
 /// All conversations with name servers that pass this node.
@@ -67,6 +77,8 @@ struct Waiting {
 pub struct Watch {
     mode: NameMode,
     waiting: HashMap<(FlowKey, u16), Waiting>,
+    /// The hooks at which each of them waits.
+    hooks: HashMap<Path, Vec<FlowKey>>,
     facts: Vec<Fact>,
     refused: u64,
 }
@@ -75,7 +87,7 @@ impl Watch {
     /// Nobody asked yet.
     #[must_use]
     pub fn new(mode: NameMode) -> Self {
-        Self { mode, waiting: HashMap::new(), facts: Vec::new(), refused: 0 }
+        Self { mode, waiting: HashMap::new(), hooks: HashMap::new(), facts: Vec::new(), refused: 0 }
     }
 
     /// Queries that found no room to wait, and facts that found none.
@@ -90,39 +102,52 @@ impl Watch {
         self.waiting.len()
     }
 
-    /// Takes one record of the ring: a datagram, or a segment with any number of whole messages.
-    pub fn take(&mut self, head: &DnsHead, payload: &[u8]) {
+    /// Takes one record of the ring: a datagram, or a segment with any number of whole messages. `local_is_source` says
+    /// whether the end on this side sent it.
+    pub fn take(&mut self, head: &DnsHead, payload: &[u8], local_is_source: bool) {
         if head.key.protocol != protocol::TCP {
-            return self.message(head, payload);
+            return self.message(head, payload, local_is_source);
         }
         match segment(head, payload) {
-            Some(messages) => messages.into_iter().for_each(|message| self.message(head, message)),
+            Some(messages) => {
+                messages.into_iter().for_each(|message| self.message(head, message, local_is_source));
+            }
             None => self.fact(head.key, head.time_ns, What::Unparsed),
         }
     }
 
-    /// What happened until now; queries that waited for too long have timed out. Facts of flows that wait themselves are
-    /// told later.
-    pub fn facts(&mut self, now_ns: u64, waits: impl Fn(&FlowKey) -> bool) -> Vec<Fact> {
+    /// What happened until now; queries that waited for too long have timed out.
+    pub fn facts(&mut self, now_ns: u64) -> Vec<Fact> {
         let late = |waiting: &Waiting| now_ns.saturating_sub(waiting.since_ns) > TIMEOUT_NS;
         let mut over: Vec<_> = self.waiting.extract_if(|_, waiting| late(waiting)).collect();
         over.sort_by_key(|(_, waiting)| waiting.since_ns);
-        for ((key, _), waiting) in over {
+        for ((key, id), waiting) in over {
+            self.left(&key, id, &waiting);
+            if waiting.passed {
+                continue;
+            }
             let question = self.cut(&waiting.question);
             self.fact(key, waiting.since_ns + TIMEOUT_NS, What::Timeout(question));
         }
-        self.facts.extract_if(.., |fact| !waits(&fact.key)).collect()
+        std::mem::take(&mut self.facts)
     }
 
-    fn message(&mut self, head: &DnsHead, bytes: &[u8]) {
+    /// Keeps a fact whose flow is not decided yet for the next reading.
+    pub fn keep(&mut self, fact: Fact) {
+        self.fact(fact.key, fact.time_ns, fact.what);
+    }
+
+    fn message(&mut self, head: &DnsHead, bytes: &[u8], local_is_source: bool) {
         match parse(bytes) {
-            Some(Message { answer: false, id, question: Some(question), .. }) => self.query(head, id, question),
-            Some(message) => self.answer(head, message),
+            Some(Message { answer: false, id, question: Some(question), .. }) => {
+                self.query(head, id, question, local_is_source);
+            }
+            Some(message) => self.answer(head, message, local_is_source),
             None => self.fact(head.key, head.time_ns, What::Unparsed),
         }
     }
 
-    fn query(&mut self, head: &DnsHead, id: u16, question: Question) {
+    fn query(&mut self, head: &DnsHead, id: u16, question: Question, local_is_source: bool) {
         let cut = self.cut(&question);
         self.fact(head.key, head.time_ns, What::Query(cut));
         let key = (head.key, id);
@@ -131,8 +156,10 @@ impl Watch {
             Some(waiting) if waiting.question == question => {}
             None if self.waiting.len() >= MAX_PENDING => self.refused += 1,
             _ => {
-                let waiting = Waiting { since_ns: head.time_ns, question };
+                let waiting = Waiting { since_ns: head.time_ns, question, local_is_source, passed: false };
+                self.hooks.entry(path(&head.key, id, local_is_source)).or_default().push(head.key);
                 if let Some(given_up) = self.waiting.insert(key, waiting) {
+                    self.left(&head.key, id, &given_up);
                     let question = self.cut(&given_up.question);
                     self.fact(head.key, head.time_ns, What::Timeout(question));
                 }
@@ -140,10 +167,18 @@ impl Watch {
         }
     }
 
-    fn answer(&mut self, head: &DnsHead, message: Message) {
+    fn answer(&mut self, head: &DnsHead, message: Message, local_is_source: bool) {
         let key = (head.key.reversed(), message.id);
         let fits = |waiting: &Waiting| message.question.as_ref().is_none_or(|asked| *asked == waiting.question);
         let waited = if self.waiting.get(&key).is_some_and(fits) { self.waiting.remove(&key) } else { None };
+        if let Some(waiting) = &waited {
+            self.left(&key.0, key.1, waiting);
+        }
+        for hook in self.hooks.get(&path(&key.0, key.1, !local_is_source)).into_iter().flatten() {
+            if let Some(waiting) = self.waiting.get_mut(&(*hook, key.1)).filter(|waiting| fits(waiting)) {
+                waiting.passed = true;
+            }
+        }
         let took_ns = waited.as_ref().map(|waiting| head.time_ns.saturating_sub(waiting.since_ns));
         let in_time = took_ns.filter(|took| *took <= TIMEOUT_NS);
         let question = message.question.as_ref().and_then(|question| self.cut(question));
@@ -160,6 +195,18 @@ impl Watch {
             addresses: if in_time.is_some() && message.rcode == 0 { message.addresses } else { Vec::new() },
         };
         self.fact(head.key, head.time_ns, what);
+    }
+
+    /// A query waits at this hook no more.
+    fn left(&mut self, hook: &FlowKey, id: u16, waiting: &Waiting) {
+        let path = path(hook, id, waiting.local_is_source);
+        let Some(hooks) = self.hooks.get_mut(&path) else { return };
+        if let Some(place) = hooks.iter().position(|known| known == hook) {
+            hooks.swap_remove(place);
+        }
+        if hooks.is_empty() {
+            self.hooks.remove(&path);
+        }
     }
 
     fn cut(&self, question: &Question) -> Option<Question> {

@@ -1,11 +1,10 @@
-//! What rings tell: packets without a flow, flows that just began, DNS messages.
+//! What the ring tells: packets without a flow, and flows that just began.
 
 use agent_ebpf::abi::Event;
 
-use super::{Flow, Folded, Table, Target, pod_end};
+use super::{Folded, Table, pod_end};
 use crate::{
-    dns,
-    edge::{EdgeId, Moment, edge_id, single},
+    edge::{Moment, edge_id, single},
     points::{Class, PathKey, Place},
 };
 
@@ -41,24 +40,5 @@ impl Table {
         let local = pod_end(&event.key, at);
         let orientation = self.orientation_of_event(event, local);
         self.edges.contains_key(&edge_id(&self.as_counted(&event.key, at).0, orientation, local))
-    }
-
-    /// Adds what a DNS message told to the edge of its flow, if the table has it; says which that is. A hook that does not
-    /// own the flow has nothing to tell: the owner saw the same message.
-    pub fn dns(&mut self, fact: &dns::Fact, moment: Moment, place: impl Fn(u32) -> Place) -> Option<EdgeId> {
-        let at = place(fact.key.ifindex);
-        let id = match self.flows.get(&fact.key) {
-            Some(Flow { target: Target::Edge(id), .. }) => *id,
-            None if at.class == Class::Pod => {
-                let local = pod_end(&fact.key, at);
-                let counts = self.as_counted(&fact.key, at).0;
-                edge_id(&counts, self.orientation_of_new(&fact.key, local), local)
-            }
-            _ => return None,
-        };
-        let edge = self.edges.get_mut(&id)?;
-        edge.dns.get_or_insert_default().add(&fact.what, moment.clock.unix_ns(fact.time_ns));
-        edge.pending = true;
-        Some(id)
     }
 }

@@ -4,10 +4,13 @@ use std::collections::HashMap;
 
 use agent_ebpf::facts::Tuple;
 
-use super::Table;
+use super::{Flow, Table, Target, pod_end};
 use crate::{
-    edge::{Edge, EdgeId, Moment},
-    facts::EdgeFacts,
+    dns,
+    edge::{Edge, EdgeId, Moment, edge_id},
+    facts::{EdgeFacts, Whose},
+    home::UNKNOWN_NS,
+    points::{Class, HOLD_NS, Place},
 };
 
 /// A socket as an end of an edge.
@@ -27,6 +30,20 @@ pub struct SocketEnd {
     pub guessed: bool,
     /// The socket's cgroup if it is under the node's own address; 0 for others, and where unknown.
     pub cgroup: u64,
+}
+
+/// A DNS message of a flow that is not decided yet waits this long at the most: a lesser hook's flow is decided before.
+const EARLY_NS: u64 = UNKNOWN_NS + 10 * HOLD_NS;
+
+/// Who was told of a DNS message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Told {
+    /// This edge.
+    Edge(EdgeId),
+    /// Nobody: another hook tells the same.
+    Nobody,
+    /// Nobody yet: ask again with the next reading.
+    Early,
 }
 
 /// What tells edges apart but for the local end's device and cgroup.
@@ -118,12 +135,50 @@ impl Table {
         Some(id)
     }
 
+    /// Adds what a DNS message told to the edge of its flow, if the table has it. A hook that does not own the flow has
+    /// nothing to tell: the owner saw the same message.
+    pub fn dns(&mut self, fact: &dns::Fact, moment: Moment, place: impl Fn(u32) -> Place) -> Told {
+        let at = place(fact.key.ifindex);
+        let early = moment.now_ns.saturating_sub(fact.time_ns) < EARLY_NS;
+        let id = match self.flows.get(&fact.key) {
+            Some(Flow { target: Target::Edge(id), .. }) => *id,
+            Some(Flow { waits: Some(_), .. }) if early => return Told::Early,
+            None if self.waits(&fact.key) => return Told::Early,
+            None if at.class == Class::Pod => {
+                let local = pod_end(&fact.key, at);
+                edge_id(&self.as_counted(&fact.key, at).0, self.orientation_of_new(&fact.key, local), local)
+            }
+            None if early => return Told::Early,
+            _ => return Told::Nobody,
+        };
+        let Some(edge) = self.edges.get_mut(&id) else { return Told::Nobody };
+        edge.dns.get_or_insert_default().add(&fact.what, moment.clock.unix_ns(fact.time_ns));
+        edge.pending = true;
+        Told::Edge(id)
+    }
+
     /// Adds to what an edge knows.
     pub fn note(&mut self, id: &EdgeId, moment: Moment, add: impl FnOnce(&mut EdgeFacts)) {
         if let Some(edge) = self.edges.get_mut(id) {
             add(&mut edge.facts);
             edge.active_ns = moment.now_ns;
             edge.pending = true;
+        }
+    }
+
+    /// Gives new edges of a cgroup their owner, where no socket has told it. What cannot be told yet is asked again.
+    pub fn own_cgroups(&mut self, moment: Moment, mut whose: impl FnMut(u64) -> Whose) {
+        for id in std::mem::take(&mut self.unowned) {
+            let told = |edge: &Edge| !edge.facts.owners.is_empty();
+            if self.edges.get(&id).is_none_or(told) {
+                continue;
+            }
+            match whose(id.cgroup) {
+                Whose::Ours(owner) if owner.container.is_empty() && owner.pod_uid.is_empty() => {}
+                Whose::Ours(owner) => self.note(&id, moment, |facts| facts.add_owner(owner)),
+                Whose::NotOurs => {}
+                Whose::Unknown => self.unowned.push(id),
+            }
         }
     }
 
@@ -145,11 +200,15 @@ impl Table {
     pub fn edges_of_tuples(&self, tuples: &[Tuple]) -> Vec<Option<(EdgeId, bool)>> {
         // An edge of many high ports goes under port 0.
         let ways = [(true, true), (false, true), (true, false), (false, false)];
-        let wanted = tuples.iter().flat_map(|tuple| ways.map(|(forward, ports)| (ends(tuple, forward, ports), 0)));
+        let wanted = tuples.iter().flat_map(|tuple| {
+            let cgroup = self.paths.cgroup(tuple);
+            ways.map(|(forward, ports)| (ends(tuple, forward, ports), cgroup))
+        });
         let sides = self.sides(wanted);
         let find = |tuple: &Tuple| {
+            let cgroup = self.paths.cgroup(tuple);
             ways.into_iter().find_map(|(forward, ports)| {
-                let [client, server] = sides.get(&(ends(tuple, forward, ports), 0))?;
+                let [client, server] = sides.get(&(ends(tuple, forward, ports), cgroup))?;
                 let id = if forward { client.or(*server) } else { server.or(*client) };
                 id.map(|id| (id, forward))
             })

@@ -122,6 +122,9 @@ impl Table {
             pending: true,
             ..Edge::default()
         };
+        if id.cgroup != 0 {
+            self.unowned.push(id);
+        }
         folded.edges_new += u32::from(!edge.own && id.tunnel.is_none());
         self.edges.insert(id, edge);
         Target::Edge(id)

@@ -51,7 +51,7 @@ impl Table {
             self.flows.insert(*key, flow);
         }
         if totals.flags & FLOW_LOCAL_SOCKET != 0 {
-            self.paths.from_socket(path);
+            self.paths.from_socket(path, totals.cgroup);
         }
     }
 
@@ -175,29 +175,30 @@ impl Table {
         let address = if is_source { &key.source } else { &key.destination };
         if !self.home.addresses.contains(address) {
             return match (self.pods.device(address), place.class) {
-                (Some(device), _) => Fate::Local(Local { is_source, device }),
+                (Some(device), _) => Fate::Local(Local { is_source, device, cgroup: 0 }),
                 // A socket is local whatever its address.
-                (None, Class::Cgroup) => Fate::Local(Local { is_source, device: 0 }),
+                (None, Class::Cgroup) => Fate::Local(Local { is_source, device: 0, cgroup: 0 }),
                 (None, _) => Fate::Unknown,
             };
         }
-        let local = Local { is_source, device: self.home.device };
-        if place.class == Class::Cgroup {
-            return Fate::Local(local);
-        }
+        let local = |cgroup| Local { is_source, device: self.home.device, cgroup };
         if place.class == Class::Uplink
             && let Some((kind, port)) = self.home.carrier(key)
         {
-            return Fate::Carrier(local, kind, port);
+            return Fate::Carrier(local(0), kind, port);
         }
         let path = PathKey::of(key, place.class);
         let socket = if is_source {
             self.paths.socket(path)
         } else {
             // What comes in shows no socket: what went out the other way does. Nothing did: it is the node's own.
-            self.paths.answers_socket(path).unwrap_or(true)
+            self.paths.answers_socket(path).unwrap_or(Some(0))
         };
-        if socket { Fate::Local(local) } else { Fate::Translated }
+        match socket {
+            Some(cgroup) => Fate::Local(local(cgroup)),
+            None if place.class == Class::Cgroup => Fate::Local(local(0)),
+            None => Fate::Translated,
+        }
     }
 
     /// A packet without a flow at a lesser hook waits for the better ones.
@@ -222,7 +223,7 @@ impl Table {
             let fate = match self.fate(key, at) {
                 // This packet alone tells of its socket.
                 Fate::Translated if event.flags & EVENT_LOCAL_SOCKET != 0 => {
-                    Fate::Local(Local { is_source: at.class.local_is_source(key), device: self.home.device })
+                    Fate::Local(Local { is_source: at.class.local_is_source(key), device: self.home.device, cgroup: 0 })
                 }
                 fate => fate,
             };

@@ -7,7 +7,7 @@ use lab::{
     Agent, AgentOptions, DroppingLink, Edge, Lab, LabSpec, Offloads, Owner, Pod, PodSpec, Protocol, Reply, TcpSend,
     UdpSend, testing::lab_or_skip, wait_for,
 };
-use wire::v1::{Edge as Row, Side, Sockets};
+use wire::v1::{Edge as Row, Point, Side, Sockets};
 
 use crate::reports::Receiver;
 
@@ -225,7 +225,10 @@ fn owners_are_the_pods() {
         let (uid, container) = uid(pod);
         let rows = receiver.rows().into_iter();
         let mut rows = rows.filter(|(_, row)| row.client == octets(client) && row.side == i32::from(side));
+        // Packets tell it as well: where a pod shares its node's address, those that leave by the uplink.
+        let point = if client.device().is_empty() { Point::Uplink } else { Point::Pod };
         rows.any(|(told, row)| {
+            let both_ways = [row.forward, row.reverse].iter().all(|way| way.unwrap_or_default().skbs > 0);
             let is = |owner: &wire::v1::Owner| {
                 owner.pod_uid == uid
                     && owner.container == container
@@ -233,7 +236,7 @@ fn owners_are_the_pods() {
                     && owner.cgroup != 0
             };
             // Whoever is alone at an address or in a cgroup is alone on the edge.
-            told == node && row.owners.len() == 1 && row.owners.iter().any(is)
+            told == node && row.point() == point && both_ways && row.owners.len() == 1 && row.owners.iter().any(is)
         })
     };
     let all = || {

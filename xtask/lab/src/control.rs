@@ -92,6 +92,11 @@ pub enum Call {
         /// Bytes back.
         receive: u64,
     },
+    /// One connection, opened and closed at once; given up after this long, as a program with a time limit does.
+    Connect {
+        /// Milliseconds.
+        patience_ms: u64,
+    },
     /// One echo request.
     Ping {
         /// Bytes behind the ICMP header.

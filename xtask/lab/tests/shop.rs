@@ -40,7 +40,7 @@ fn the_shop_talks_scales_and_drops() {
     };
     wait_for("every cart gets traffic", Duration::from_secs(20), || stats().filter(|packets| *packets > 50))
         .expect("they do");
-    assert!(shop.link().dropped().expect("a counter").packets > 10);
+    assert!(shop.dropped().expect("a counter").packets > 10);
 }
 
 fn edges(collector: &Collector, view: &str) -> Vec<Value> {
@@ -106,7 +106,8 @@ fn the_demo_names_everybody_and_the_faulty_link_alone_shows_loss() {
         std::thread::sleep(Duration::from_millis(200));
     }
     let external = shop.lab().external().expect("the external host");
-    let outside = [external.v4(), external.v6()].map(|address| format!("external:{address}"));
+    let silent = &shop.faults().silent.to;
+    let outside = [&external.v4().to_string(), &external.v6().to_string(), silent].map(|at| format!("external:{at}"));
     for edge in edges(&collector, "workload") {
         for end in ["client", "server"] {
             let id = edge[end].as_str().expect("an id");

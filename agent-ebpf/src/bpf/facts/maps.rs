@@ -1,12 +1,12 @@
 //! Maps and settings of the facts, nothing else.
 
 use agent_ebpf::facts::{
-    DropKey, DropTotals, MAX_DROPS, MAX_HOST_SOCKETS, MAX_OPEN_SOCKETS, MAX_REASONS, MAX_SCOPE, MAX_SOCKETS, Settings,
-    SocketKey, SocketState, SocketTotals, Tuple,
+    DropKey, DropTotals, MAX_DROPS, MAX_OPEN_SOCKETS, MAX_REASONS, MAX_SCOPE, MAX_SOCKETS, Settings, SocketKey,
+    SocketState, SocketTotals,
 };
 use aya_ebpf::{
     macros::map,
-    maps::{Array, HashMap, LruHashMap},
+    maps::{Array, HashMap},
 };
 
 #[map]
@@ -14,9 +14,6 @@ pub(super) static SOCKETS: HashMap<SocketKey, SocketTotals> = HashMap::with_max_
 
 #[map]
 pub(super) static OPEN_SOCKETS: HashMap<u64, SocketState> = HashMap::with_max_entries(MAX_OPEN_SOCKETS, 0);
-
-#[map]
-pub(super) static HOST_SOCKETS: LruHashMap<Tuple, u64> = LruHashMap::with_max_entries(MAX_HOST_SOCKETS, 0);
 
 #[map]
 pub(super) static DROPS: HashMap<DropKey, DropTotals> = HashMap::with_max_entries(MAX_DROPS, 0);

@@ -4,7 +4,7 @@ use core::arch::asm;
 
 use agent_ebpf::{
     abi::Loss,
-    facts::{RTT_BUCKETS, RTT_EVERY_NS, SocketKey, SocketState, SocketTotals, Tuple, role},
+    facts::{RTT_BUCKETS, RTT_EVERY_NS, SocketKey, SocketState, SocketTotals, role},
     parse::protocol,
 };
 use aya_ebpf::{
@@ -17,7 +17,7 @@ use super::{
         flow::{add_32, add_64},
         loss,
     },
-    maps::{HOST_SOCKETS, OPEN_SOCKETS, SOCKETS, setting},
+    maps::{OPEN_SOCKETS, SOCKETS, setting},
     read::{addresses, cgroup, in_scope, netns_at, read},
 };
 
@@ -80,13 +80,9 @@ pub(super) fn state_changed(sk: u64, old: u32, new: u32) -> u32 {
                 }
                 add_32(&raw mut (*totals).established, 1);
                 sample(sk, totals);
-                note_host(sk, &key);
             }
             _ => {
                 closed(sk, old, totals);
-                if old == SYN_SENT {
-                    note_host(sk, &key);
-                }
                 let _ = OPEN_SOCKETS.remove(&sk);
             }
         }
@@ -268,23 +264,4 @@ unsafe fn own(totals: *mut SocketTotals) {
             (*totals).process = process;
         }
     }
-}
-
-/// Remembers whose a connection of the node's own address is: packets at an uplink do not tell.
-#[inline(always)]
-fn note_host(sk: u64, key: &SocketKey) {
-    if key.netns != setting!(own_netns) || key.cgroup == 0 {
-        return;
-    }
-    let port = |offset| u16::from_be(read::<u16>(sk, offset).unwrap_or(0));
-    let tuple = Tuple {
-        source: key.local,
-        destination: key.remote,
-        source_port: port(setting!(inet_sport)),
-        destination_port: port(setting!(sock_dport)),
-        protocol: protocol::TCP,
-        reserved: [0; 3],
-    };
-    // An LRU makes room for itself.
-    let _ = HOST_SOCKETS.insert(&tuple, &key.cgroup, 0);
 }

@@ -2,10 +2,10 @@
 
 use std::{
     collections::HashMap,
-    fs::{self, File},
+    fs::File,
     io,
     os::{fd::AsFd as _, unix::fs::MetadataExt as _},
-    path::{Path, PathBuf},
+    path::Path,
 };
 
 use agent_ebpf::abi::{CGROUP_IFINDEX, Direction};
@@ -100,16 +100,6 @@ pub fn own_pins(place: &PinPath, node: &str, epoch: u64) -> Result<Option<Pins>,
 #[must_use]
 pub fn has_tcx() -> bool {
     hook::has_tcx()
-}
-
-/// Where the v2 hierarchy of cgroups is mounted.
-fn cgroup_root() -> Result<PathBuf, AttachError> {
-    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap_or_default();
-    let root = mounts.lines().find_map(|line| {
-        let (left, right) = line.split_once(" - ")?;
-        right.starts_with("cgroup2 ").then(|| left.split(' ').nth(4).map(PathBuf::from))?
-    });
-    root.ok_or(AttachError::NoCgroup)
 }
 
 /// How a device, or the cgroup, is held.
@@ -238,12 +228,12 @@ impl Hooks {
         outcome
     }
 
-    /// Puts a pair on a cgroup, the root of all where none is named.
+    /// Puts a pair on a cgroup.
     ///
     /// # Errors
     /// When the cgroup cannot be opened, or what the kernel answered.
     pub fn attach_cgroup(&mut self, pair: Pair, path: Option<&Path>) -> Result<(), AttachError> {
-        let path = path.map_or_else(cgroup_root, |path| Ok(path.to_owned()))?;
+        let path = path.ok_or(AttachError::NoCgroup)?;
         let unusable = |source| AttachError::Cgroup { path: path.display().to_string(), source };
         let cgroup = File::open(&path).map_err(unusable)?;
         // A cgroup's id is its inode number.

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
-use std::net::{IpAddr, SocketAddr, ToSocketAddrs};
+use std::net::{IpAddr, SocketAddr, TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -80,6 +80,9 @@ impl Line {
             Call::Tcp { send, receive } => {
                 tcp::send(pod, &TcpSend { to, connections: 1, send: *send, receive: *receive })
             }
+            Call::Connect { patience_ms } => TcpStream::connect_timeout(&to, Duration::from_millis(*patience_ms))
+                .map(drop)
+                .context(|| format!("connect to {to}")),
             Call::Ping { payload } => {
                 let ping = match self.ping.entry(to.ip()) {
                     Entry::Occupied(open) => open.into_mut(),

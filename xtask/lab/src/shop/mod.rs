@@ -1,12 +1,14 @@
 //! The shop: a small, lively cluster whose pods really talk HTTP/1.1, DNS, TCP, UDP and ICMP, over IPv4 and IPv6. One link
-//! drops, one pod crashes again and again, one deployment is scaled.
+//! drops, one pod crashes again and again, one deployment is scaled; a port refuses, an address stays silent, a name is
+//! nobody's, and one client sits in its node's own namespace.
 
+mod faults;
 mod plan;
 
 use std::fmt::Write;
 use std::path::PathBuf;
 use std::process::Command;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
@@ -15,17 +17,17 @@ use crate::control::{Call, Family, Load};
 use crate::error::{LabError, Result};
 use crate::handle::Pod;
 use crate::lab::Lab;
-use crate::ledger::{Edge, Protocol};
-use crate::link::DroppingLink;
+use crate::link::{DroppingLink, Matched};
 use crate::pod_list::replace;
 use crate::spawn::Process;
-use crate::spec::{LabSpec, Offloads, Owner, Phase, PodSpec, mix};
+use crate::spec::{LabSpec, Offloads, Owner, Phase, PodSpec};
 use crate::sys::wait_for;
 
+pub use faults::{Fault, Faults, Plight};
 pub use plan::SCALED;
 use plan::{
-    CRASHING, DNS, EXTERNAL_ALIAS, EXTERNAL_NAMES, EXTERNAL_PORTS, FAULTS, METRICS_PORT, SCALED_AT_FIRST, SCRAPED,
-    Speaks, Workload,
+    CRASHING, DNS, EXTERNAL_ALIAS, EXTERNAL_NAMES, EXTERNAL_PORTS, METRICS_PORT, SCALED_AT_FIRST, SCRAPED, Speaks,
+    Workload,
 };
 
 const NODES: [&str; 3] = ["n1", "n2", "n3"];
@@ -36,26 +38,14 @@ const VISITS_PER_SECOND: f64 = 8.0;
 const SCHEDULE: [(usize, Duration); 3] =
     [(SCALED_AT_FIRST, Duration::from_secs(15)), (8, Duration::from_secs(25)), (3, Duration::from_secs(20))];
 
-/// The link that drops.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Fault {
-    /// The client's pod.
-    pub client: String,
-    /// The server's pod.
-    pub server: String,
-    /// The edge.
-    pub edge: Edge,
-    /// Packets of a hundred.
-    pub percent: u8,
-}
-
 /// An open shop.
 #[derive(Debug)]
 pub struct Shop {
     // Before the lab: it lives in one of its pods.
     dns: Process,
-    link: DroppingLink,
-    fault: Fault,
+    dropping: Mutex<(Fault, DroppingLink)>,
+    faults: Faults,
+    host: Arc<Pod>,
     scaled: Mutex<Scaled>,
     lab: Lab,
 }
@@ -69,15 +59,15 @@ struct Scaled {
 
 impl Shop {
     /// Builds the shop and lets its traffic flow.
-    pub fn open(offloads: Offloads, fault_seed: u64) -> Result<Self> {
-        let shop = Self::build(offloads, fault_seed)?;
+    pub fn open(offloads: Offloads, seed: u64) -> Result<Self> {
+        let shop = Self::build(offloads, seed)?;
         shop.start_traffic()?;
         Ok(shop)
     }
 
     /// Builds the lab and everything that serves; nobody calls yet, so that who watches can see the first packet.
-    /// Another `fault_seed` makes another link drop; 0 is payments to ledger, 12 %.
-    pub fn build(offloads: Offloads, fault_seed: u64) -> Result<Self> {
+    /// Another `seed` puts each fault elsewhere; with 0 payments to ledger drops 12 %.
+    pub fn build(offloads: Offloads, seed: u64) -> Result<Self> {
         let workloads = plan::workloads();
         let pods: Vec<PodSpec> = workloads.iter().flat_map(Workload::pods).collect();
         let named = |name: &str| -> Vec<String> {
@@ -95,9 +85,11 @@ impl Shop {
         lab.set_phase(named_crashing(&lab).iter().map(String::as_str), Phase::CrashLoop)?;
         write_hosts(&lab)?;
         let dns = start_dns(&lab, &dns_pod.unwrap_or_default())?;
-        let (fault, link) = install_fault(&lab, fault_seed)?;
+        let faults = Faults::of(&lab, seed)?;
+        let host = lab.add_host_pod(&faults::host_pod(seed))?;
+        let dropping = Mutex::new(faults::drop_packets(&lab, seed)?);
         let next = scaled.len();
-        let shop = Self { dns, link, fault, scaled: Mutex::new(Scaled { pods: scaled, next }), lab };
+        let shop = Self { dns, dropping, faults, host, scaled: Mutex::new(Scaled { pods: scaled, next }), lab };
         let external = shop.lab.external()?;
         for port in EXTERNAL_PORTS {
             external.serve_tcp(port)?;
@@ -111,6 +103,7 @@ impl Shop {
         let external = self.lab.external()?;
         let all = self.lab.pods();
         all.iter().try_for_each(|pod| talk(pod))?;
+        self.faults.start(&self.lab, &self.host)?;
         for pod in all.iter().filter(|pod| pod.workload() == "web") {
             for family in [Family::V4, Family::V6] {
                 let to = pod.address(family == Family::V6).to_string();
@@ -134,13 +127,35 @@ impl Shop {
     }
 
     /// The link that drops.
-    pub fn fault(&self) -> &Fault {
-        &self.fault
+    pub fn fault(&self) -> Fault {
+        self.dropping().0.clone()
     }
 
-    /// The dropping link's counters.
-    pub fn link(&self) -> &DroppingLink {
-        &self.link
+    /// What it dropped so far.
+    pub fn dropped(&self) -> Result<Matched> {
+        self.dropping().1.dropped()
+    }
+
+    /// Heals the link that drops, and lets the one drop that this seed names.
+    pub fn drop_elsewhere(&self, seed: u64) -> Result<Fault> {
+        let mut dropping = self.dropping();
+        dropping.1.heal()?;
+        *dropping = faults::drop_packets(&self.lab, seed)?;
+        Ok(dropping.0.clone())
+    }
+
+    fn dropping(&self) -> MutexGuard<'_, (Fault, DroppingLink)> {
+        self.dropping.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What else is wrong.
+    pub fn faults(&self) -> &Faults {
+        &self.faults
+    }
+
+    /// The client in its node's own namespace.
+    pub fn host(&self) -> &Pod {
+        &self.host
     }
 
     /// Gives the scaled deployment so many pods: new ones are made, the youngest go.
@@ -284,26 +299,6 @@ fn start_dns(lab: &Lab, pod: &str) -> Result<Process> {
         }),
         Err(error) => Err(error),
     }
-}
-
-fn install_fault(lab: &Lab, seed: u64) -> Result<(Fault, DroppingLink)> {
-    let (which, percent) = match seed {
-        0 => (0, 12),
-        seed => (mix(seed) % FAULTS.len() as u64, 8 + mix(seed ^ 1) % 18),
-    };
-    let (from, to, port) = FAULTS[usize::try_from(which).unwrap_or(0)];
-    let pods = lab.pods();
-    let first = |workload: &str| {
-        pods.iter()
-            .find(|pod| pod.workload() == workload)
-            .ok_or_else(|| LabError::Unknown { kind: "workload", name: workload.to_owned() })
-    };
-    let (client, server) = (first(from)?, first(to)?);
-    let edge = Edge { client: client.v4(), server: server.v4(), port, protocol: Protocol::Udp };
-    let percent = u8::try_from(percent).unwrap_or(12);
-    let fault = Fault { client: client.name().to_owned(), server: server.name().to_owned(), edge, percent };
-    let link = DroppingLink::install(lab, edge, percent)?;
-    Ok((fault, link))
 }
 
 #[cfg(test)]

@@ -156,6 +156,37 @@ pub(super) fn services() -> Vec<ServiceSpec> {
     services
 }
 
-/// The edges that may be the one that drops: client workload, server workload, port. The first is the demo's.
-pub(super) const FAULTS: [(&str, &str, u16); 3] =
-    [("payments", "ledger", 8443), ("pricing", "catalog", 5000), ("web", "statsd", 8125)];
+/// A pod by its workload and number.
+type Numbered = (&'static str, usize);
+/// The links that may be the one that drops: client, server, port. A seed counts through them.
+pub(super) const DROPPING: [(Numbered, Numbered, u16); 6] = [
+    (("payments", 0), ("ledger", 0), 8443),
+    (("pricing", 0), ("catalog", 0), 5000),
+    (("web", 0), ("statsd", 0), 8125),
+    (("cart", 0), ("statsd", 0), 8125),
+    (("pricing", 0), ("catalog", 1), 5000),
+    (("web", 2), ("statsd", 0), 8125),
+];
+/// Who may call a port on which nobody listens: client, server, port.
+pub(super) const REFUSED: [(&str, &str, u16); 5] = [
+    ("orders", "mailer", 8081),
+    ("checkout", "search", 9300),
+    ("pricing", "postgres", 5433),
+    ("search", "redis", 6380),
+    ("mailer", "payments", 8081),
+];
+/// Who may call an address that nobody answers for: client, port.
+pub(super) const SILENT: [(&str, u16); 5] =
+    [("mailer", 587), ("payments", 8443), ("checkout", 443), ("search", 443), ("catalog", 5044)];
+/// Who may ask for a name that nobody has.
+pub(super) const NAMELESS: [(&str, &str); 5] = [
+    ("redis", "replica.cache.example"),
+    ("statsd", "sink.metrics.example"),
+    ("ledger", "vault.bank.example"),
+    ("postgres", "backup.store.example"),
+    ("search", "index.shop.example"),
+];
+/// The host-network pod, by node, and whom it calls on another node by its name: workload, port.
+pub(super) const HOST: [(&str, &str, u16); 2] = [("n2", "search", 9200), ("n3", "payments", 8080)];
+/// The daemon set that it belongs to.
+pub(super) const HOST_CLIENT: &str = "log-shipper";
