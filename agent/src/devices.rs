@@ -1,6 +1,7 @@
 //! Devices: which face a pod, which are tunnels and which leave the node, and the account of what each carried. Pure: what
 //! the kernel said comes in as values.
 
+mod cgroup;
 mod class;
 
 use std::collections::BTreeMap;
@@ -8,6 +9,7 @@ use std::collections::BTreeMap;
 use agent_ebpf::abi::DirectionTotals;
 use wire::v1::{Device as WireDevice, DeviceCounters, Tier};
 
+pub use self::cgroup::Cgroup;
 pub use self::class::{Carried, Link, LinkKind, NodeFacts, classify, tunnel_ports};
 use crate::points::{Class, Place, Rest};
 
@@ -59,6 +61,7 @@ pub struct Devices {
     gone: Vec<Device>,
     last_incarnation: u64,
     cgroup: Option<Cgroup>,
+    bypassed: bool,
     /// Drain losses of devices that are forgotten.
     forgotten_drain_lost: u64,
 }
@@ -129,6 +132,11 @@ impl Devices {
                 *seen = latest;
             }
         }
+    }
+
+    /// Notes whether packets reach pods past their devices.
+    pub fn set_bypassed(&mut self, bypassed: bool) {
+        self.bypassed = bypassed;
     }
 
     /// Enters the cgroup whose sockets are watched.
@@ -302,7 +310,8 @@ impl Devices {
     /// All devices, for a report.
     #[must_use]
     pub fn report(&self) -> Vec<WireDevice> {
-        let devices = self.gone.iter().chain(self.by_ifindex.values()).map(Device::report);
+        let devices = self.gone.iter().chain(self.by_ifindex.values());
+        let devices = devices.map(|device| device.report(self.bypassed && device.class == Class::Pod));
         devices.chain(self.cgroup.as_ref().map(Cgroup::report)).collect()
     }
 }
@@ -320,7 +329,7 @@ impl Device {
         self.class == Class::Pod
     }
 
-    fn report(&self) -> WireDevice {
+    fn report(&self, bypassed: bool) -> WireDevice {
         let sample = self.sample.filter(|_| self.comparable());
         let gap = self.gap.filter(|_| self.comparable());
         let unsettled = gap.is_none() && self.tier != Tier::Unwatched;
@@ -359,36 +368,7 @@ impl Device {
                 _ => String::new(),
             },
             reattached: self.reattached,
-        }
-    }
-}
-
-/// The cgroup whose sockets are watched: no device, but told as one.
-#[derive(Debug, Clone)]
-pub struct Cgroup {
-    covered_since_unix_ns: u64,
-    blind_spot: String,
-    seen: [DirectionTotals; 2],
-}
-
-impl Cgroup {
-    fn report(&self) -> WireDevice {
-        let counters = |way: usize| DeviceCounters {
-            seen_skbs: self.seen[way].skbs,
-            seen_bytes: self.seen[way].bytes,
-            ..DeviceCounters::default()
-        };
-        WireDevice {
-            name: "cgroup".to_owned(),
-            tier: Tier::CgroupSkb.into(),
-            point: Class::Cgroup.point().into(),
-            blind_spot: self.blind_spot.clone(),
-            ingress: Some(counters(0)),
-            egress: Some(counters(1)),
-            covered_since_unix_ns: self.covered_since_unix_ns,
-            // No counter of the kernel's to be held against.
-            unsettled: true,
-            ..WireDevice::default()
+            bypassed,
         }
     }
 }

@@ -171,13 +171,13 @@ impl Node {
         }
         self.offer.cilium = links.iter().any(|link| link.name.starts_with("cilium_"));
         self.look_for_successor();
+        self.watch_beside();
         let mut fresh = Vec::new();
         for link in &links {
             if self.superseded {
                 break;
             }
-            let class = classify(link, &facts, self.devices_by_glob.as_ref());
-            if let Some(class) = class
+            if let Some(class) = classify(link, &facts, self.devices_by_glob.as_ref())
                 && self.devices.present(link.ifindex).is_none()
             {
                 self.attach(link, class);

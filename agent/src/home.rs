@@ -12,6 +12,32 @@ pub const UNKNOWN_NS: u64 = 2_000_000_000;
 /// Addresses of pods that are remembered with their device.
 pub const MAX_POD_ADDRESSES: usize = 16_384;
 
+/// So many packets that reached pods past their devices are no accident of a device that came or went.
+const BYPASS_SKBS: u64 = 16;
+/// What was so long ago says nothing of now.
+const BYPASS_NS: u64 = 600_000_000_000;
+
+/// Whether packets reach pods past their devices (`bpf_redirect_peer`), by what other hooks see of them.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Bypass {
+    skbs: u64,
+    last_ns: u64,
+}
+
+impl Bypass {
+    /// Packets arrived for a pod whose device did not see them.
+    pub fn met(&mut self, skbs: u64, now_ns: u64) {
+        let long_ago = now_ns.saturating_sub(self.last_ns) >= BYPASS_NS;
+        *self = Self { skbs: if long_ago { skbs } else { self.skbs + skbs }, last_ns: now_ns };
+    }
+
+    /// Whether what a pod's device sees arrive is no measure of what does.
+    #[must_use]
+    pub fn is_so(&self, now_ns: u64) -> bool {
+        self.skbs >= BYPASS_SKBS && now_ns.saturating_sub(self.last_ns) < BYPASS_NS
+    }
+}
+
 /// What carries other packets between nodes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum TunnelKind {

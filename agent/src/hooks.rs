@@ -52,6 +52,16 @@ impl Node {
         Watched { tier: Tier::Unwatched, why: reason(&refused) }
     }
 
+    /// Beside Cilium some packets pass by all devices: the sockets' cgroup is watched as well.
+    pub(crate) fn watch_beside(&mut self) {
+        if tiers::cgroup_beside(self.tier, self.offer)
+            && !self.superseded
+            && let Err(error) = self.watch_cgroup()
+        {
+            self.refuse(&format!("cgroup: {:#}", anyhow::Error::from(error)));
+        }
+    }
+
     /// Puts our programs on the cgroup of the pods' sockets, once.
     fn watch_cgroup(&mut self) -> Result<(), KernelError> {
         if self.devices.cgroup().is_some() {
@@ -78,6 +88,7 @@ impl Node {
     /// whose programs were there all along: only their accounts can be held against the kernel's.
     pub(crate) fn look_after(&mut self, links: &[Link]) -> Vec<u32> {
         self.looks += 1;
+        self.devices.set_bypassed(self.table.bypassed(clock::monotonic_ns()));
         let watched: Vec<u32> = self.devices.watched().collect();
         let mut held = Vec::new();
         for ifindex in watched {

@@ -23,12 +23,12 @@ pub enum Class {
     /// The host's end of a pod's device.
     #[default]
     Pod,
-    /// The pod's cgroup: above the devices. Such flows have the interface index 0.
-    Cgroup,
     /// A tunnel's device: inner packets.
     Tunnel,
     /// A device that leaves the node.
     Uplink,
+    /// The pod's cgroup: above the devices, where not every packet comes. Such flows have the interface index 0.
+    Cgroup,
 }
 
 impl Class {
@@ -303,6 +303,12 @@ impl Paths {
     pub fn covered(&self, key: PathKey, hook: Hook) -> bool {
         let owner = self.paths.get(&key).and_then(|path| path.owner);
         owner.is_some_and(|owner| owner.hook != hook && owner.hook.0 <= hook.0)
+    }
+
+    /// Whether another hook, be it a lesser one, owns a path.
+    #[must_use]
+    pub fn others(&self, key: PathKey, hook: Hook) -> bool {
+        self.paths.get(&key).and_then(|path| path.owner).is_some_and(|owner| owner.hook != hook)
     }
 
     /// How often ownership moved.

@@ -18,7 +18,7 @@ use wire::v1::Counters;
 
 use crate::{
     edge::{Edge, EdgeId, Moment, Orientation, edge_id, grew, growth, guessed_orientation, is_own, known_orientation},
-    home::{Home, PodAddresses},
+    home::{Bypass, Home, PodAddresses},
     points::{Class, Local, PathKey, Paths, Place, Rest},
     ports::HighPorts,
     via::Vias,
@@ -107,6 +107,7 @@ pub struct Table {
     paths: Paths,
     pods: PodAddresses,
     home: Home,
+    bypass: Bypass,
     /// Packets without a flow at lesser hooks, oldest first.
     unmapped: VecDeque<Event>,
     unheld: u64,
@@ -135,6 +136,7 @@ impl Table {
             paths: Paths::default(),
             pods: PodAddresses::default(),
             home: Home::default(),
+            bypass: Bypass::default(),
             unmapped: VecDeque::new(),
             unheld: 0,
             unowned: Vec::new(),
@@ -146,6 +148,12 @@ impl Table {
     /// Says which addresses are the node's own, and which ports its tunnels have.
     pub fn set_home(&mut self, home: Home) {
         self.home = home;
+    }
+
+    /// Whether packets reach pods past their devices.
+    #[must_use]
+    pub fn bypassed(&self, now_ns: u64) -> bool {
+        self.bypass.is_so(now_ns)
     }
 
     /// How often a flow's counts moved to another class of hook in mid-life.

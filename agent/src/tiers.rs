@@ -37,6 +37,13 @@ pub fn order(choice: TierChoice, offer: Offer) -> &'static [Tier] {
     }
 }
 
+/// Whether the cgroup is watched beside the devices: what Cilium delivers on its own node with `bpf_redirect_peer` is seen
+/// at no device.
+#[must_use]
+pub fn cgroup_beside(choice: TierChoice, offer: Offer) -> bool {
+    offer.cilium && matches!(choice, TierChoice::Auto)
+}
+
 /// Every tier, best first.
 pub const ALL: [Tier; 5] = [Tier::Tcx, Tier::Clsact, Tier::CgroupSkb, Tier::Sockets, Tier::Unwatched];
 
@@ -135,7 +142,7 @@ impl Removals {
 
 #[cfg(test)]
 mod tests {
-    use super::{ATTEMPTS, FORGIVEN_NS, Offer, RETRY_NS, Removals, Retake, Tier, TierChoice, order};
+    use super::{ATTEMPTS, FORGIVEN_NS, Offer, RETRY_NS, Removals, Retake, Tier, TierChoice, cgroup_beside, order};
 
     #[test]
     fn filters_are_for_old_kernels_without_cilium() {
@@ -144,6 +151,8 @@ mod tests {
         assert_eq!(auto(true, true), [Tier::Tcx, Tier::CgroupSkb]);
         assert_eq!(auto(false, false), [Tier::Clsact, Tier::CgroupSkb]);
         assert_eq!(auto(false, true), [Tier::CgroupSkb]);
+        let beside = |choice, cilium| cgroup_beside(choice, Offer { tcx: true, cilium });
+        assert!(beside(TierChoice::Auto, true) && !beside(TierChoice::Auto, false) && !beside(TierChoice::Tcx, true));
         assert_eq!(order(TierChoice::Clsact, Offer { tcx: true, cilium: true }), [Tier::Clsact], "forced is forced");
     }
 

@@ -136,6 +136,7 @@ fn sample() -> Report {
             point: Point::Tunnel.into(),
             tunnel: "vxlan".to_owned(),
             reattached: 2,
+            bypassed: true,
         }],
         losses: vec![Loss { cause: LossCause::RingFull.into(), count: 17 }],
         other: counters(5),

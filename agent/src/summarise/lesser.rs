@@ -78,48 +78,43 @@ impl Table {
         let waited_ns = if last { u64::MAX } else { moment.now_ns.saturating_sub(waits.since_ns) };
         let hook = (place.class, key.ifindex);
         let path = PathKey::of(key, place.class);
+        let settled = matches!(flow.target, Target::Transit);
+        let late = waits.base.skbs > 0 && !matches!(flow.target, Target::Edge(_) | Target::Other);
+        let fate = self.fate(key, place);
+        // A device that does not know whose a packet is owns nothing of it, lest the cgroup that knows stand back.
+        if matches!(fate, Fate::Unknown) && !self.paths.covered(path, hook) {
+            let elsewhere = self.paths.others(path, hook);
+            let over = elsewhere || last || settled || waited_ns >= UNKNOWN_NS;
+            return if over { self.give_up(key, &due, elsewhere) } else { self.wait(key, waits) };
+        }
+        let Some(flow) = self.flows.get_mut(key) else { return };
         // The better hook's flow may have ended a moment before this one: what it covered so far it covered to the end.
         let verdict = if last && flow.covered_ns > 0 && matches!(flow.target, Target::Nowhere) {
             Verdict::Covered
         } else {
             self.paths.judge(path, hook, totals.last_ns, waited_ns, &mut flow.covered_ns)
         };
-        let settled = matches!(flow.target, Target::Transit);
-        let late = waits.base.skbs > 0 && !matches!(flow.target, Target::Edge(_) | Target::Other);
         let mut changed = matches!(verdict, Verdict::Took | Verdict::Moved);
         match verdict {
-            Verdict::Wait if !last => {
-                flow.waits = Some(Box::new(waits));
-                return;
-            }
-            Verdict::Wait | Verdict::Covered => {
-                let left = std::mem::replace(&mut flow.target, Target::Nowhere);
-                self.leave(left);
-                self.rest_of(key).elsewhere += packets(&due);
-                return;
-            }
+            Verdict::Wait if !last => return self.wait(key, waits),
+            Verdict::Wait | Verdict::Covered => return self.give_up(key, &due, true),
             Verdict::Took => {
                 self.rest_of(key).elsewhere += packets(&due).saturating_sub(packets(&delta));
                 due = delta;
             }
             Verdict::Own | Verdict::Moved => {}
         }
-        match self.fate(key, place) {
-            Fate::Unknown if !(last || settled) && waited_ns < UNKNOWN_NS => {
-                if let Some(flow) = self.flows.get_mut(key) {
-                    flow.waits = Some(Box::new(waits));
-                }
-            }
-            fate @ (Fate::Unknown | Fate::Translated) => {
-                let unknown = matches!(fate, Fate::Unknown);
-                let rest = self.rest_of(key);
-                let counter = if unknown { &mut rest.transit } else { &mut rest.translated };
-                *counter += packets(&due);
-                let target = if unknown { Target::Transit } else { Target::Nowhere };
-                let left = self.flows.get_mut(key).map(|flow| std::mem::replace(&mut flow.target, target));
+        match fate {
+            Fate::Unknown => self.give_up(key, &due, false),
+            Fate::Translated => {
+                self.rest_of(key).translated += packets(&due);
+                let left = self.flows.get_mut(key).map(|flow| std::mem::replace(&mut flow.target, Target::Nowhere));
                 self.leave(left.unwrap_or(Target::Nowhere));
             }
             Fate::Local(local) => {
+                if !local.is_source && self.pods.device(&key.destination).is_some() {
+                    self.bypass.met(packets(&due), moment.now_ns);
+                }
                 let known = known_orientation(key, totals.tcp_state);
                 let orientation = match self.flows.get(key) {
                     Some(flow) if known.is_none() && matches!(flow.target, Target::Edge(_)) => flow.orientation,
@@ -137,6 +132,23 @@ impl Table {
                 self.count(key, id, orientation, local, &due, changed, place, moment, folded);
             }
         }
+    }
+
+    /// Growth waits for the next reading.
+    fn wait(&mut self, key: &FlowKey, waits: Waits) {
+        if let Some(flow) = self.flows.get_mut(key) {
+            flow.waits = Some(Box::new(waits));
+        }
+    }
+
+    /// What a lesser hook saw of an address that nobody is known to have is another hook's, or *transit*.
+    fn give_up(&mut self, key: &FlowKey, due: &FlowTotals, elsewhere: bool) {
+        let target = if elsewhere { Target::Nowhere } else { Target::Transit };
+        let left = self.flows.get_mut(key).map(|flow| std::mem::replace(&mut flow.target, target));
+        self.leave(left.unwrap_or(Target::Nowhere));
+        let rest = self.rest_of(key);
+        let counter = if elsewhere { &mut rest.elsewhere } else { &mut rest.transit };
+        *counter += packets(due);
     }
 
     /// Adds what a lesser class's flow grew by to its edge.

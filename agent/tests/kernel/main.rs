@@ -3,6 +3,7 @@
 mod dns;
 mod exact;
 mod facts;
+mod kinds;
 mod life;
 mod neighbour;
 mod privilege;

@@ -1,5 +1,7 @@
 //! What an edge's samples say at a time: its rate, and the loss between its sides. Pure.
 
+use wire::v1::Point;
+
 use super::{
     FlowId, Merge,
     flow::{Flow, Side, Totals},
@@ -133,7 +135,11 @@ fn measure(flow: &mut Flow, nodes: &[Node], started: Ns, now: Ns) -> Result<(Los
     let delta = error.saturating_add(TRANSIT);
     let until = [client, server].map(|track| sampled(nodes, track));
     for (side, receiver, until) in [(Side::Client, client, until[0]), (Side::Server, server, until[1])] {
-        if arrivals_unobserved(side, receiver, [client, server], until.saturating_sub(delta)) {
+        let bypassed =
+            nodes[receiver.source.node as usize].epochs.get(&receiver.source.epoch).is_some_and(|epoch| epoch.bypassed);
+        if arrivals_unobserved(side, receiver, [client, server], until.saturating_sub(delta))
+            || arrivals_uncertain(flow, side, [client, server], bypassed)
+        {
             return Err(Unmeasured::Unobserved(side, receiver.source.node));
         }
     }
@@ -176,6 +182,22 @@ fn arrivals_unobserved(side: Side, receiver: &SideTrack, both: [&SideTrack; 2], 
     }
     let sender = both[usize::from(side == Side::Client)];
     sender.samples.iter().any(|sample| sample.at <= due && counts(&sample.totals).0 > 0)
+}
+
+/// The other side sent something, and where this one counts what arrives not all of it comes: at a pod's device that
+/// packets pass by, or at sockets, which are not given every packet and count fragments as one.
+fn arrivals_uncertain(flow: &Flow, side: Side, both: [&SideTrack; 2], bypassed: bool) -> bool {
+    let (receiver, sender) = if side == Side::Client { (both[0], both[1]) } else { (both[1], both[0]) };
+    let points = flow.points(receiver);
+    if points.has(Point::Tunnel) || points.has(Point::Uplink) {
+        return false;
+    }
+    let sockets = points.has(Point::Cgroup) && !flow.points(sender).has(Point::Cgroup);
+    let sent = sender.samples.back().map_or(0, |sample| match side {
+        Side::Client => sample.totals.reverse.segments,
+        Side::Server => sample.totals.forward.segments,
+    });
+    sent > 0 && (bypassed || sockets)
 }
 
 /// Both sides watched before the first packet that either counted, and nothing of the edge was retired unseen by us.

@@ -2,13 +2,14 @@
 
 use std::{collections::VecDeque, sync::Arc};
 
-use wire::v1::{Counters, Edge, Point};
+use wire::v1::{Counters, Edge};
 
 use super::{
     evaluate::Evaluation,
     facts::Facts,
     key::FlowKey,
     node::NodeId,
+    points::Points,
     track::{Sample, SideTrack, Unseen},
 };
 use crate::{
@@ -116,49 +117,6 @@ impl Totals {
         let (forward_last, reverse_last) = (self.reverse_last, self.forward_last);
         Self { forward: self.reverse, reverse: self.forward, forward_last, reverse_last, ..*self }
     }
-}
-
-/// Classes of hooks.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
-pub struct Points(u8);
-
-impl Points {
-    const ALL: [Point; 5] = [Point::Pod, Point::Cgroup, Point::Tunnel, Point::Uplink, Point::Socket];
-
-    /// These and the report's.
-    #[must_use]
-    pub fn with(self, point: i32) -> Self {
-        Self(
-            self.0 | Self::ALL.iter().filter(|known| **known as i32 == point).fold(0, |bits, known| bits | bit(*known)),
-        )
-    }
-
-    /// Both.
-    #[must_use]
-    pub fn and(self, other: Self) -> Self {
-        Self(self.0 | other.0)
-    }
-
-    /// None was told.
-    #[must_use]
-    pub fn is_empty(self) -> bool {
-        self.0 == 0
-    }
-
-    /// Only sockets told: no packets were seen.
-    #[must_use]
-    pub fn is_blind(self) -> bool {
-        self.0 == bit(Point::Socket)
-    }
-
-    /// The best first.
-    pub fn iter(self) -> impl Iterator<Item = Point> {
-        Self::ALL.into_iter().filter(move |point| self.0 & bit(*point) != 0)
-    }
-}
-
-const fn bit(point: Point) -> u8 {
-    1 << point as u8
 }
 
 /// Who reports: one side of one device in one run of one agent.
@@ -307,6 +265,13 @@ impl Flow {
     pub fn is_blind(&self, track: &SideTrack) -> bool {
         let mut rows = self.rows.iter().filter(|row| row.source == track.source).peekable();
         rows.peek().is_some() && rows.all(|row| row.points.is_blind())
+    }
+
+    /// Where the side's newest source counts the edge's packets.
+    #[must_use]
+    pub fn points(&self, track: &SideTrack) -> Points {
+        let rows = self.rows.iter().filter(|row| row.source == track.source);
+        rows.fold(Points::default(), |points, row| points.and(row.points))
     }
 
     /// A node's hooks see the packets elsewhere from now on: what the sides counted can be compared only from here.

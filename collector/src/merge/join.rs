@@ -5,9 +5,10 @@ use wire::v1::{Edge, Point, Report};
 use super::{
     Change, FlowId, MAX_AHEAD, Merge,
     facts::Facts,
-    flow::{Flow, Points, Row, Side, Source, Totals},
+    flow::{Flow, Row, Side, Source, Totals},
     key::FlowKey,
     node::NodeId,
+    points::Points,
 };
 use crate::time::{self, Ns};
 

@@ -14,6 +14,7 @@ mod index;
 mod join;
 pub mod key;
 pub mod node;
+pub mod points;
 pub mod track;
 
 use std::{

@@ -46,6 +46,8 @@ pub struct Epoch {
     pub finished: BTreeSet<super::FlowId>,
     /// Incarnations of devices that are gone: nobody watches their end of an edge any more.
     pub gone: BTreeSet<u64>,
+    /// Packets reach its pods past their devices.
+    pub bypassed: bool,
     /// Telemetry lost, by cause.
     pub losses: BTreeMap<i32, u64>,
     /// What the full table could not take.
@@ -147,6 +149,9 @@ impl Node {
         let epoch = self.epochs.entry(report.epoch).or_default();
         let latest = report.seq >= epoch.seq;
         epoch.seq = epoch.seq.max(report.seq);
+        if latest && !report.devices.is_empty() {
+            epoch.bypassed = report.devices.iter().any(|device| device.bypassed);
+        }
         if report.complete {
             let sampled = time::from_wire(report.sampled_unix_ns).saturating_add(offset);
             let sampled = sampled.min(now.saturating_add(super::MAX_AHEAD));

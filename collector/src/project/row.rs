@@ -18,8 +18,9 @@ use crate::{
     merge::{
         Merge,
         facts::{Dns, Drops, Facts},
-        flow::{Flow, Points, Row, Side, Totals},
+        flow::{Flow, Row, Side, Totals},
         node::NodeId,
+        points::Points,
     },
     names::Names,
     rate::Rate,

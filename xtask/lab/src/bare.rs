@@ -1,12 +1,11 @@
 //! A bare batch read of another process's hash: the least that reading a flow map costs, to hold an agent's against.
 
 use std::io;
-use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd as _, OwnedFd};
 use std::time::Instant;
 
-// Commands of bpf(2), include/uapi/linux/bpf.h.
-const BPF_MAP_GET_FD_BY_ID: libc::c_long = 14;
-const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
+use crate::bpf::{self, MAP_GET_FD_BY_ID, MAP_LOOKUP_BATCH};
+
 /// Entries asked for in one call.
 const CHUNK: usize = 4_096;
 /// Reads of the whole map.
@@ -16,9 +15,7 @@ const TIMES: u32 = 20;
 pub fn drain(id: u32, key_bytes: u64, value_bytes: u64) -> io::Result<(f64, u64)> {
     let mut attr: [u32; 3] = [id, 0, 0];
     // SAFETY: the attribute is BPF_MAP_GET_FD_BY_ID's, and it has no pointers.
-    let fd = unsafe { bpf(BPF_MAP_GET_FD_BY_ID, &mut attr) }?;
-    // SAFETY: the kernel just made this descriptor for us.
-    let map = unsafe { OwnedFd::from_raw_fd(fd as i32) };
+    let map = unsafe { bpf::make(MAP_GET_FD_BY_ID, &mut attr) }?;
     // As long as the kernel's own steps from one entry to the next.
     let bytes = |size: u64| usize::try_from(size).map_or(0, |size| size * CHUNK);
     let (mut keys, mut values) = (vec![0_u8; bytes(key_bytes)], vec![0_u8; bytes(value_bytes)]);
@@ -47,7 +44,7 @@ fn read(map: &OwnedFd, keys: &mut [u8], values: &mut [u8]) -> io::Result<u64> {
             0,
         ];
         // SAFETY: the attribute is BPF_MAP_LOOKUP_BATCH's, and the buffers hold CHUNK entries of the map's sizes.
-        let outcome = unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut attr) };
+        let outcome = unsafe { bpf::call(MAP_LOOKUP_BATCH, &mut attr) };
         total += attr[4] & 0xffff_ffff;
         match outcome {
             Ok(_) => (position, first) = (next, false),
@@ -55,12 +52,4 @@ fn read(map: &OwnedFd, keys: &mut [u8], values: &mut [u8]) -> io::Result<u64> {
             Err(error) => return Err(error),
         }
     }
-}
-
-/// # Safety
-/// `attr` is the attribute that `command` takes, and the pointers in it are valid for it.
-unsafe fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<libc::c_long> {
-    // SAFETY: the caller's promise.
-    let outcome = unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) };
-    if outcome < 0 { Err(io::Error::last_os_error()) } else { Ok(outcome) }
 }

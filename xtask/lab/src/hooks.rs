@@ -3,7 +3,6 @@
 
 mod btf;
 mod calls;
-mod clsact;
 
 use std::io;
 use std::os::fd::AsRawFd as _;
@@ -11,12 +10,12 @@ use std::path::PathBuf;
 use std::process::Command;
 
 use self::btf::Kind;
-use self::calls::{Attach, Load, PerfEvent};
-use crate::cgroup;
+use self::calls::PerfEvent;
+use crate::bpf::{self, Attach, Load, SCHED_CLS, TCX_INGRESS};
+use crate::{cgroup, clsact};
 
 // Numbers of include/uapi/linux/bpf.h: program types, then attach types, then map types.
 const KPROBE: u32 = 2;
-const SCHED_CLS: u32 = 3;
 const TRACEPOINT: u32 = 5;
 const CGROUP_SKB: u32 = 8;
 const SOCK_OPS: u32 = 13;
@@ -27,7 +26,6 @@ const CGROUP_SOCK_OPS: u32 = 3;
 const TRACE_RAW_TP: u32 = 23;
 const TRACE_FENTRY: u32 = 24;
 const TRACE_FEXIT: u32 = 25;
-const TCX_INGRESS: u32 = 46;
 const RING_BUFFER: u32 = 27;
 
 /// The function that probes are put on.
@@ -39,7 +37,7 @@ type Form = (&'static str, fn() -> io::Result<()>);
 /// Every form, the preferred first.
 const FORMS: [Form; 13] = [
     ("tcx", tcx),
-    ("clsact", || in_namespace(clsact::attach)),
+    ("clsact", || in_namespace(filter)),
     ("cgroup_skb", || on_cgroup(CGROUP_SKB, CGROUP_INGRESS)),
     ("sock_ops", || on_cgroup(SOCK_OPS, CGROUP_SOCK_OPS)),
     ("tp_btf", || tracing(TRACE_RAW_TP, Kind::Typedef, "btf_trace_kfree_skb")),
@@ -52,7 +50,7 @@ const FORMS: [Form; 13] = [
     ("fexit", || tracing(TRACE_FEXIT, Kind::Function, FUNCTION)),
     ("kprobe", || probe(false)),
     ("kretprobe", || probe(true)),
-    ("ring buffer", || calls::make_map(RING_BUFFER, 0, 0, 1 << 16).map(drop)),
+    ("ring buffer", || bpf::make_map(RING_BUFFER, 0, 0, 1 << 16).map(drop)),
     ("batch look-up", calls::batch_look_up),
 ];
 
@@ -82,8 +80,13 @@ fn in_namespace(work: impl FnOnce(u32) -> io::Result<()> + Send) -> io::Result<(
 fn tcx() -> io::Result<()> {
     in_namespace(|lo| {
         let program = Load::new(SCHED_CLS).load()?;
-        calls::link(&program, Attach { target: lo, kind: TCX_INGRESS }).map(drop)
+        bpf::link(&program, &Attach { target: lo, kind: TCX_INGRESS, flags: 0 }).map(drop)
     })
+}
+
+fn filter(lo: u32) -> io::Result<()> {
+    clsact::qdisc(lo)?;
+    clsact::put(lo, clsact::Place::default(), "orrery", &Load::new(SCHED_CLS).load()?)
 }
 
 fn on_cgroup(program: u32, kind: u32) -> io::Result<()> {
@@ -93,7 +96,7 @@ fn on_cgroup(program: u32, kind: u32) -> io::Result<()> {
     let attempt = || {
         let folder = std::fs::File::open(&path)?;
         let program = Load { expected: kind, ..Load::new(program) }.load()?;
-        calls::link(&program, Attach { target: folder.as_raw_fd().cast_unsigned(), kind }).map(drop)
+        bpf::link(&program, &Attach { target: folder.as_raw_fd().cast_unsigned(), kind, flags: 0 }).map(drop)
     };
     let outcome = attempt();
     cgroup::remove_tree(&path);

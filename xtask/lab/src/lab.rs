@@ -60,7 +60,7 @@ impl Lab {
         }
         let binary = binary("orrery-lab")?;
         let run = RunDir::create(&binary)?;
-        let mut namespaces = make_underlay(run.id(), spec.nodes, spec.offloads)?.into_iter();
+        let mut namespaces = make_underlay(run.id(), spec.nodes, spec.offloads, spec.cni)?.into_iter();
         let (fabric, external) = match (namespaces.next(), namespaces.next()) {
             (Some(fabric), Some(external)) => (fabric, external),
             _ => {
@@ -289,7 +289,7 @@ impl Lab {
         let place = Place {
             node,
             index,
-            device: format!("veth{:08x}", (seed(&spec.name) ^ mix(made)) & 0xffff_ffff),
+            device: format!("{}{:08x}", self.spec.cni.prefix(), (seed(&spec.name) ^ mix(made)) & 0xffff_ffff),
             netns: netns_name(self.id(), &format!("{}-p{made}-{}", spec.node, spec.name)),
         };
         let (v4, v6) = place.addresses();

@@ -15,7 +15,10 @@
 //! ```
 
 pub mod bare;
+mod bpf;
 mod cgroup;
+mod cilium;
+mod clsact;
 mod cluster_ip;
 mod control;
 mod error;
@@ -28,6 +31,7 @@ mod link;
 mod net;
 pub mod pod;
 mod pod_list;
+pub mod raw;
 mod run_dir;
 mod service;
 pub mod shop;
@@ -38,6 +42,7 @@ mod sys;
 mod tcx;
 pub mod testing;
 
+pub use cilium::{Cilium, Form, Handled};
 pub use cluster_ip::ClusterIp;
 pub use control::{Answer, Call, Family, IcmpSend, Load, Reply, Request, TcpSend, UdpSend};
 pub use error::{LabError, Result};
@@ -49,6 +54,6 @@ pub use run_dir::{Reaped, reap, watch};
 pub use service::{Agent, AgentOptions, Collector, CollectorOptions};
 pub use signals::Stop;
 pub use spawn::Process;
-pub use spec::{EXTERNAL, LabSpec, Offloads, Owner, POD_MTU, Phase, PodSpec, ServiceSpec};
+pub use spec::{Cni, EXTERNAL, LabSpec, Offloads, Owner, POD_MTU, Phase, PodSpec, ServiceSpec};
 pub use sys::{Netns, binary, require_root, wait_for};
 pub use tcx::{FullChain, Guest, Verdict, detach_all, programs_on};

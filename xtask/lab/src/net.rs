@@ -6,7 +6,7 @@ use std::net::{Ipv4Addr, Ipv6Addr};
 use std::process::Command;
 
 use crate::error::Result;
-use crate::spec::{EXTERNAL, Offloads, POD_MTU, node_addresses, pod_addresses};
+use crate::spec::{Cni, EXTERNAL, Offloads, POD_MTU, node_addresses, pod_addresses};
 use crate::sys::{Netns, ip_batch, tool};
 
 const UNDERLAY_MTU: usize = 1500;
@@ -74,7 +74,7 @@ pub(crate) fn make_namespaces(names: &[String]) -> Result<Vec<Netns>> {
 }
 
 /// Fabric, nodes and the external host, without pods.
-pub(crate) fn make_underlay(id: &str, nodes: usize, offloads: Offloads) -> Result<Vec<Netns>> {
+pub(crate) fn make_underlay(id: &str, nodes: usize, offloads: Offloads, cni: Cni) -> Result<Vec<Netns>> {
     let fabric = netns_name(id, "fabric");
     let external = netns_name(id, "external");
     let names: Vec<String> = [fabric.clone(), external.clone()]
@@ -123,13 +123,16 @@ pub(crate) fn make_underlay(id: &str, nodes: usize, offloads: Offloads) -> Resul
         let mut lines =
             end(node, &v4.to_string(), &v6.to_string(), [&format!("172.30.{node}.1"), &format!("fd30:{node}::1")]);
         if node <= 2 {
-            lines += &vxlan(node, 3 - node);
+            lines += &vxlan(cni.tunnel(), node, 3 - node);
+        }
+        if cni == Cni::Cilium {
+            lines += "link add cilium_host type veth peer name cilium_net\nlink set cilium_host up\nlink set cilium_net up\n";
         }
         let name = netns_name(id, &format!("n{node}"));
         ip_batch(Some(&name), &lines)?;
         if node <= 2 {
-            tool(Command::new("bridge").args(["-n", &name, "-batch", "-"]), &forwarding(3 - node))?;
-            set_offloads(&name, &["eth0", "vxlan0"], offloads)?;
+            tool(Command::new("bridge").args(["-n", &name, "-batch", "-"]), &forwarding(cni.tunnel(), 3 - node))?;
+            set_offloads(&name, &["eth0", cni.tunnel()], offloads)?;
         } else {
             set_offloads(&name, &["eth0"], offloads)?;
         }
@@ -156,20 +159,20 @@ fn link(lines: &mut String, device: &str, to: &str, node: usize, addresses: [(&s
 }
 
 /// The tunnel from `node` to `peer`, flannel's way: one next hop per peer, whose hardware address the forwarding table knows.
-fn vxlan(node: usize, peer: usize) -> String {
+fn vxlan(device: &str, node: usize, peer: usize) -> String {
     let (local, _) = node_addresses(node);
     let (own_mac, peer_mac) = (mac(VXLAN_END, node, 0), mac(VXLAN_END, peer, 0));
     format!(
-        "link add vxlan0 mtu {POD_MTU} address {own_mac} type vxlan id {VXLAN_ID} dstport {VXLAN_PORT} local {local} nolearning\n\
-         link set vxlan0 up\naddr add 10.{node}.0.0/32 dev vxlan0\naddr add fd00:{node}::/128 dev vxlan0 nodad\n\
-         neigh replace 10.{peer}.0.0 lladdr {peer_mac} dev vxlan0 nud permanent\nneigh replace fd00:{peer}:: lladdr {peer_mac} dev vxlan0 nud permanent\n\
-         route add 10.{peer}.0.0/24 via 10.{peer}.0.0 dev vxlan0 onlink\nroute add fd00:{peer}::/64 via fd00:{peer}:: dev vxlan0 onlink\n"
+        "link add {device} mtu {POD_MTU} address {own_mac} type vxlan id {VXLAN_ID} dstport {VXLAN_PORT} local {local} nolearning\n\
+         link set {device} up\naddr add 10.{node}.0.0/32 dev {device}\naddr add fd00:{node}::/128 dev {device} nodad\n\
+         neigh replace 10.{peer}.0.0 lladdr {peer_mac} dev {device} nud permanent\nneigh replace fd00:{peer}:: lladdr {peer_mac} dev {device} nud permanent\n\
+         route add 10.{peer}.0.0/24 via 10.{peer}.0.0 dev {device} onlink\nroute add fd00:{peer}::/64 via fd00:{peer}:: dev {device} onlink\n"
     )
 }
 
-fn forwarding(peer: usize) -> String {
+fn forwarding(device: &str, peer: usize) -> String {
     let (remote, _) = node_addresses(peer);
-    format!("fdb replace {} dev vxlan0 dst {remote} self permanent\n", mac(VXLAN_END, peer, 0))
+    format!("fdb replace {} dev {device} dst {remote} self permanent\n", mac(VXLAN_END, peer, 0))
 }
 
 /// Veth pairs and routes for pods whose namespaces exist. The pods of one node are made in one go.

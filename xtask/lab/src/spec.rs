@@ -14,6 +14,27 @@ pub enum Offloads {
     Off,
 }
 
+/// Whose names the devices have.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cni {
+    /// `veth…` and `vxlan0`.
+    Plain,
+    /// As Cilium's: `lxc…`, `cilium_vxlan`, and the pair `cilium_host` and `cilium_net`.
+    Cilium,
+}
+
+impl Cni {
+    /// How the host's ends of pods' devices begin.
+    pub(crate) fn prefix(self) -> &'static str {
+        if self == Self::Plain { "veth" } else { "lxc" }
+    }
+
+    /// The tunnel's device.
+    pub(crate) fn tunnel(self) -> &'static str {
+        if self == Self::Plain { "vxlan0" } else { "cilium_vxlan" }
+    }
+}
+
 /// What a pod belongs to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Owner {
@@ -100,6 +121,8 @@ pub struct LabSpec {
     pub services: Vec<ServiceSpec>,
     /// The pod that answers DNS, if any: all pods ask it.
     pub dns_pod: Option<String>,
+    /// Whose names the devices have.
+    pub cni: Cni,
 }
 
 impl LabSpec {
@@ -113,7 +136,7 @@ impl LabSpec {
             node: format!("n{node}"),
         };
         let pods = (1..=nodes).flat_map(|node| (0..pods).map(move |index| pod(node, index))).collect();
-        Self { nodes, offloads, pods, services: Vec::new(), dns_pod: None }
+        Self { nodes, offloads, pods, services: Vec::new(), dns_pod: None, cni: Cni::Plain }
     }
 }
 

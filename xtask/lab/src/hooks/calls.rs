@@ -4,97 +4,18 @@ use std::ffi::CStr;
 use std::io;
 use std::os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd};
 
-// Commands of bpf(2), include/uapi/linux/bpf.h.
-const MAP_CREATE: libc::c_long = 0;
-const PROG_LOAD: libc::c_long = 5;
-const RAW_TRACEPOINT_OPEN: libc::c_long = 17;
-const MAP_LOOKUP_BATCH: libc::c_long = 24;
-const LINK_CREATE: libc::c_long = 28;
-const MAP_HASH: u32 = 1;
+use crate::bpf::{self, HASH, MAP_LOOKUP_BATCH, RAW_TRACEPOINT_OPEN};
 
 /// `PERF_TYPE_TRACEPOINT`, include/uapi/linux/perf_event.h.
 pub(super) const PERF_TYPE_TRACEPOINT: u32 = 2;
 const PERF_EVENT_IOC_SET_BPF: libc::c_ulong = 0x4004_2408;
 const PERF_EVENT_IOC_ENABLE: libc::c_ulong = 0x2400;
 
-/// `r0 = 0; exit`
-const NOTHING: [u64; 2] = [0x0000_0000_0000_00b7, 0x0000_0000_0000_0095];
-
-/// `union bpf_attr`, the member for loading programs.
-#[repr(C)]
-#[derive(Default)]
-struct ProgLoad {
-    prog_type: u32,
-    insn_cnt: u32,
-    insns: u64,
-    license: u64,
-    log: [u32; 2],
-    log_buf: u64,
-    kern_version: u32,
-    prog_flags: u32,
-    prog_name: [u8; 16],
-    prog_ifindex: u32,
-    expected_attach_type: u32,
-    prog_btf_fd: u32,
-    func_info_rec_size: u32,
-    func_info: u64,
-    func_info_cnt: u32,
-    line_info_rec_size: u32,
-    line_info: u64,
-    line_info_cnt: u32,
-    attach_btf_id: u32,
-}
-
-/// A program that does nothing, to be loaded.
-pub(super) struct Load {
-    /// Its program type.
-    pub(super) kind: u32,
-    /// The attach type that it is checked for.
-    pub(super) expected: u32,
-    /// The kernel's type that it is put on.
-    pub(super) btf_id: u32,
-}
-
-impl Load {
-    pub(super) fn new(kind: u32) -> Self {
-        Self { kind, expected: 0, btf_id: 0 }
-    }
-
-    pub(super) fn load(&self) -> io::Result<OwnedFd> {
-        let mut attr = ProgLoad {
-            prog_type: self.kind,
-            insn_cnt: NOTHING.len() as u32,
-            insns: NOTHING.as_ptr() as u64,
-            license: c"GPL".as_ptr() as u64,
-            expected_attach_type: self.expected,
-            attach_btf_id: self.btf_id,
-            ..ProgLoad::default()
-        };
-        // SAFETY: the attribute is BPF_PROG_LOAD's, and its pointers are to constants.
-        unsafe { bpf(PROG_LOAD, &mut attr) }.map(owned)
-    }
-}
-
-/// What a program is put on.
-pub(super) struct Attach {
-    /// A device's index or a cgroup's descriptor.
-    pub(super) target: u32,
-    /// The attach type.
-    pub(super) kind: u32,
-}
-
-/// Puts a program there for as long as the descriptor lives.
-pub(super) fn link(program: &OwnedFd, to: Attach) -> io::Result<OwnedFd> {
-    let mut attr: [u32; 8] = [program.as_raw_fd().cast_unsigned(), to.target, to.kind, 0, 0, 0, 0, 0];
-    // SAFETY: the attribute is BPF_LINK_CREATE's, and it has no pointers.
-    unsafe { bpf(LINK_CREATE, &mut attr) }.map(owned)
-}
-
 /// Puts a program on a raw tracepoint, or on what its type information names.
 pub(super) fn open_raw_tracepoint(program: &OwnedFd, name: Option<&CStr>) -> io::Result<OwnedFd> {
     let mut attr: [u64; 2] = [name.map_or(0, |name| name.as_ptr() as u64), program.as_raw_fd() as u64];
     // SAFETY: the attribute is BPF_RAW_TRACEPOINT_OPEN's; the name lives until the call returns.
-    unsafe { bpf(RAW_TRACEPOINT_OPEN, &mut attr) }.map(owned)
+    unsafe { bpf::make(RAW_TRACEPOINT_OPEN, &mut attr) }
 }
 
 /// Takes away the limit of locked memory, where we may.
@@ -104,16 +25,9 @@ pub(super) fn unlimit_locked_memory() {
     let _ = unsafe { libc::setrlimit(libc::RLIMIT_MEMLOCK, &raw const unlimited) };
 }
 
-/// Makes a map.
-pub(super) fn make_map(kind: u32, key: u32, value: u32, entries: u32) -> io::Result<OwnedFd> {
-    let mut attr: [u32; 5] = [kind, key, value, entries, 0];
-    // SAFETY: the attribute is BPF_MAP_CREATE's, and it has no pointers.
-    unsafe { bpf(MAP_CREATE, &mut attr) }.map(owned)
-}
-
 /// Reads an empty hash in one go: its end is what a kernel answers that can.
 pub(super) fn batch_look_up() -> io::Result<()> {
-    let map = make_map(MAP_HASH, 4, 4, 4)?;
+    let map = bpf::make_map(HASH, 4, 4, 4)?;
     let (mut next, mut keys, mut values) = (0_u32, [0_u32; 4], [0_u32; 4]);
     let mut attr: [u64; 7] = [
         0,
@@ -125,7 +39,7 @@ pub(super) fn batch_look_up() -> io::Result<()> {
         0,
     ];
     // SAFETY: the attribute is BPF_MAP_LOOKUP_BATCH's, and the buffers hold the four entries it asks for.
-    match unsafe { bpf(MAP_LOOKUP_BATCH, &mut attr) } {
+    match unsafe { bpf::call(MAP_LOOKUP_BATCH, &mut attr) } {
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(()),
         outcome => outcome.map(drop),
     }
@@ -186,11 +100,4 @@ fn check(outcome: libc::c_long) -> io::Result<libc::c_long> {
 fn owned(fd: libc::c_long) -> OwnedFd {
     // SAFETY: the kernel just made this descriptor for us.
     unsafe { OwnedFd::from_raw_fd(fd as i32) }
-}
-
-/// # Safety
-/// `attr` is the attribute that `command` takes, and the pointers in it are valid for it.
-unsafe fn bpf<T>(command: libc::c_long, attr: &mut T) -> io::Result<libc::c_long> {
-    // SAFETY: the caller's promise.
-    check(unsafe { libc::syscall(libc::SYS_bpf, command, std::ptr::from_mut(attr), size_of::<T>()) })
 }

@@ -20,7 +20,7 @@ use crate::lab::Lab;
 use crate::link::{DroppingLink, Matched};
 use crate::pod_list::replace;
 use crate::spawn::Process;
-use crate::spec::{LabSpec, Offloads, Owner, Phase, PodSpec};
+use crate::spec::{Cni, LabSpec, Offloads, Owner, Phase, PodSpec};
 use crate::sys::wait_for;
 
 pub use faults::{Fault, Faults, Plight};
@@ -81,6 +81,7 @@ impl Shop {
             pods,
             services: plan::services(),
             dns_pod: dns_pod.clone(),
+            cni: Cni::Plain,
         })?;
         lab.set_phase(named_crashing(&lab).iter().map(String::as_str), Phase::CrashLoop)?;
         write_hosts(&lab)?;
