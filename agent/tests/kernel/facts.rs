@@ -22,6 +22,13 @@ fn start(lab: &Lab) -> Vec<Agent> {
     lab.start_agents(&AgentOptions { arguments, ..AgentOptions::default() }).expect("agents")
 }
 
+/// A cell of the table of kernels, where a form was asked for.
+fn held(what: &str) {
+    if let Ok(form) = std::env::var("ORRERY_TEST_HOOK_FORM") {
+        println!("held\t{what} by {form}\tpassed");
+    }
+}
+
 /// Every fact comes by some hook, and by the one that was asked for.
 fn assert_hooks(receiver: &Receiver) {
     let report = wait_for("a report", SETTLE, || receiver.latest("n1")).expect("there is one");
@@ -132,6 +139,7 @@ fn failures_are_on_their_edges() {
         assert!(samples >= 3, "round trips at opening and end: {open:?}");
         assert_eq!((open.aborted, open.retransmitted), (0, 0), "{open:?}");
     }
+    held("connects and their failures");
 }
 
 /// A packet that nft drops is a drop on its edge with the kernel's reason, told by one node; a TCP connection over a link
@@ -197,6 +205,7 @@ fn drops_and_retransmits_are_on_their_edges() {
     wait_for("segments sent again", SETTLE, || (again(&lossy) >= least).then_some(()))
         .unwrap_or_else(|error| panic!("{error}: {} of {least}", again(&lossy)));
     assert_eq!(again(&sound), 0, "nothing is sent again on the sound link");
+    held("drops and what is sent again");
 }
 
 /// Sockets tell their pod, and two pods in the node's own namespace are told apart.

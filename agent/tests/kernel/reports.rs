@@ -91,10 +91,10 @@ impl Receiver {
         let (client, server) = (octets(edge.client), octets(edge.server));
         self.with(|heard| {
             let mut sum = Totals::default();
-            for ((node, ..), row) in &heard.rows {
+            for ((node, epoch, ..), row) in &heard.rows {
                 let device = heard
-                    .latest
-                    .get(node)
+                    .runs
+                    .get(&(node.clone(), *epoch))
                     .and_then(|report| report.devices.iter().find(|device| device.incarnation == row.device));
                 if node != pod.node()
                     || device.is_none_or(|device| device.name != pod.device() && device.name != "cgroup")

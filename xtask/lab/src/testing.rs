@@ -28,3 +28,11 @@ pub fn may_run() -> bool {
 pub fn lab_or_skip(spec: LabSpec) -> Result<Option<Lab>> {
     if may_run() { Lab::up(spec).map(Some) } else { Ok(None) }
 }
+
+/// Whether this kernel is of this version or newer.
+#[must_use]
+pub fn kernel_since(major: u32, minor: u32) -> bool {
+    let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
+    let mut numbers = release.split(|c: char| !c.is_ascii_digit()).map(|number| number.parse().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (major, minor)
+}
