@@ -28,6 +28,8 @@ pub(super) const RESULT: &str = "result ";
 pub(super) const PASSED: &str = "passed";
 /// How a line about a hook begins; such lines of a test's output are handed on.
 pub(super) const HOOK: &str = "hook\t";
+/// How a line about something that a test held on this kernel begins; handed on as well.
+pub(super) const HELD: &str = "held\t";
 
 /// The second serial line.
 const LINE: &str = "/dev/ttyS1";
@@ -39,14 +41,23 @@ const TAIL: usize = 40;
 pub(super) struct Plan {
     /// Test binaries.
     pub(super) binaries: Vec<PathBuf>,
-    /// Only tests whose name contains one of these; all when empty.
-    pub(super) only: Vec<String>,
+    /// What runs, one after the other.
+    pub(super) rounds: Vec<Round>,
     /// Tests whose name contains one of these are left out.
     pub(super) without: Vec<String>,
-    /// Variables for the tests.
+    /// Variables for all tests.
     pub(super) environment: Vec<(String, String)>,
     /// Longest time for one test.
     pub(super) test_seconds: u64,
+}
+
+/// Tests that run with the same variables.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub(super) struct Round {
+    /// Only tests whose name contains one of these; all when empty.
+    pub(super) only: Vec<String>,
+    /// Variables beside those of all tests.
+    pub(super) environment: Vec<(String, String)>,
 }
 
 /// Does all of it, says what came of it, and switches the machine off.
@@ -85,9 +96,9 @@ fn inside() -> anyhow::Result<usize> {
     let plan: Plan = serde_json::from_slice(&plan).context("understand the plan")?;
     modules()?;
     let (mut passed, mut failed) = (0, 0);
-    for binary in &plan.binaries {
-        for test in tests(binary, &plan)? {
-            if run_test(binary, &test, &plan)? {
+    for round in &plan.rounds {
+        for (binary, test) in tests(&plan, round)? {
+            if run_test(binary, &test, &plan, round)? {
                 passed += 1;
             } else {
                 failed += 1;
@@ -139,36 +150,42 @@ fn modules() -> anyhow::Result<()> {
     Ok(())
 }
 
-fn command(program: &Path, plan: &Plan) -> Command {
+fn command(program: &Path, plan: &Plan, round: &Round) -> Command {
     let mut command = Command::new(program);
-    command.env("PATH", "/usr/sbin:/usr/bin").env("HOME", "/root").envs(plan.environment.iter().cloned());
+    command.env("PATH", "/usr/sbin:/usr/bin").env("HOME", "/root");
+    command.envs(plan.environment.iter().chain(&round.environment).cloned());
     command.stdin(Stdio::null()).current_dir("/root");
     command
 }
 
-/// The tests of a binary that are wanted.
-fn tests(binary: &Path, plan: &Plan) -> anyhow::Result<Vec<String>> {
-    let out = command(binary, plan)
-        .args(["--list", "--format", "terse"])
-        .output()
-        .with_context(|| format!("start {}", binary.display()))?;
-    if !out.status.success() {
-        bail!("{} lists no tests: {}", binary.display(), String::from_utf8_lossy(&out.stderr).trim());
-    }
+/// The tests of a round, with their binaries.
+fn tests<'a>(plan: &'a Plan, round: &Round) -> anyhow::Result<Vec<(&'a Path, String)>> {
     let wanted = |name: &str| {
-        (plan.only.is_empty() || plan.only.iter().any(|part| name.contains(part)))
+        (round.only.is_empty() || round.only.iter().any(|part| name.contains(part)))
             && !plan.without.iter().any(|part| name.contains(part))
     };
-    let text = String::from_utf8_lossy(&out.stdout).into_owned();
-    Ok(text.lines().filter_map(|line| line.strip_suffix(": test")).filter(|n| wanted(n)).map(str::to_owned).collect())
+    let mut found = Vec::new();
+    for binary in &plan.binaries {
+        let out = command(binary, plan, round)
+            .args(["--list", "--format", "terse"])
+            .output()
+            .with_context(|| format!("start {}", binary.display()))?;
+        if !out.status.success() {
+            bail!("{} lists no tests: {}", binary.display(), String::from_utf8_lossy(&out.stderr).trim());
+        }
+        let text = String::from_utf8_lossy(&out.stdout).into_owned();
+        let names = text.lines().filter_map(|line| line.strip_suffix(": test")).filter(|name| wanted(name));
+        found.extend(names.map(|name| (binary.as_path(), name.to_owned())));
+    }
+    Ok(found)
 }
 
 /// Runs one test by its name; says whether it passed.
-fn run_test(binary: &Path, test: &str, plan: &Plan) -> anyhow::Result<bool> {
+fn run_test(binary: &Path, test: &str, plan: &Plan, round: &Round) -> anyhow::Result<bool> {
     let path = Path::new("/tmp/output");
     let output = File::create(path).context("make a file for the output")?;
     let started = Instant::now();
-    let mut child = command(binary, plan)
+    let mut child = command(binary, plan, round)
         .args(["--exact", test, "--nocapture", "--test-threads", "1"])
         .stdout(output.try_clone().context("share the output file")?)
         .stderr(output)
@@ -188,13 +205,14 @@ fn run_test(binary: &Path, test: &str, plan: &Plan) -> anyhow::Result<bool> {
     };
     let took = started.elapsed().as_secs_f64();
     let text = String::from_utf8_lossy(&std::fs::read(path).unwrap_or_default()).into_owned();
-    for line in text.lines().filter(|line| line.starts_with(HOOK)) {
+    for line in text.lines().filter(|line| line.starts_with(HOOK) || line.starts_with(HELD)) {
         say(line);
     }
     let passed = status.is_some_and(|status| status.success());
     let word = if passed { "ok" } else { "FAILED" };
     let why = if status.is_none() { ", ended: it took too long" } else { "" };
-    say(&format!("test {test} {word} {took:.1} s{why}"));
+    let with: String = round.environment.iter().map(|(name, value)| format!(" {name}={value}")).collect();
+    say(&format!("test {test} {word} {took:.1} s{why}{with}"));
     if !passed {
         let lines: Vec<&str> = text.lines().collect();
         for line in &lines[lines.len().saturating_sub(TAIL)..] {

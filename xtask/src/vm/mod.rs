@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, bail};
 
 pub(crate) use self::guest::run as guest;
-use self::guest::{HOOK, Plan};
+use self::guest::{HELD, HOOK, Plan, Round};
 use self::initramfs::Archive;
 use self::kernels::Kernel;
 use self::matrix::Matrix;
@@ -33,13 +33,22 @@ const TEST_SECONDS: u64 = 100;
 const WITHOUT: &[&str] = &["sabotaged_objects", "an_idle_node_settles"];
 /// Programs that tests call, as `cargo xtask setup` installs them.
 const TOOLS: &[&str] = &[
-    "ip", "tc", "bridge", "nft", "ethtool", "setpriv", "mount", "umount", "unshare", "nsenter", "kill", "sleep", "sh",
+    "ip", "tc", "bridge", "nft", "ethtool", "sysctl", "setpriv", "mount", "umount", "unshare", "nsenter", "kill",
+    "sleep", "sh",
 ];
 /// Files that those programs read.
 const FILES: &[&str] = &["/etc/protocols", "/etc/services", "/etc/nsswitch.conf", "/etc/passwd", "/etc/group"];
 /// What `cargo xtask test` runs in each machine, lest it take longer than all the rest: which hooks there are, exactness by
 /// the tier that every kernel has, and DNS on its edges.
-const IN_TESTS: [&str; 3] = ["each_form", "every_edge_by_filters_with_offloads", "every_query_answer"];
+const IN_TESTS: [&str; 3] = ["each_form", "every_edge_by_every_tier_with_offloads", "every_query_answer"];
+/// What runs in each machine otherwise: beside these, every tier without offloads and the tunnels' kinds.
+const PLAIN: [&str; 5] =
+    [IN_TESTS[0], IN_TESTS[1], IN_TESTS[2], "every_edge_by_every_tier_without_offloads", "every_kind_of_tunnel"];
+/// And these in each of the forms that the machine which wrote this refuses.
+const FACTS: [&str; 2] = ["failures_are_on_their_edges", "drops_and_retransmits"];
+const FORMS: [&str; 2] = ["kprobe", "fentry"];
+/// The kinds of tunnels that all of Debian's kernels have as modules.
+const KINDS: &str = "vxlan,geneve,ipip,gre";
 /// The test binaries: what the agent does, and which hooks there are.
 const BINARIES: [&str; 2] = ["kernel", HOOKS];
 /// The one that tries every form of hook.
@@ -162,29 +171,48 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u32> {
     rows.sort_by_key(|row| series.iter().position(|series| *series == row.kernel.series));
     println!("\nall kernels: {:.0} s", started.elapsed().as_secs_f64());
     let verdict = verdict(&rows);
-    hooks(args, &binaries, &rows)?;
+    tables(args, &binaries, &rows)?;
     verdict
 }
 
-/// Prints which kernel grants which form of hook, where the machines were asked; keeps it where that is wanted.
-fn hooks(args: &Args, binaries: &[PathBuf], rows: &[Row]) -> anyhow::Result<()> {
-    let asked = |row: &Row| row.outcome.as_ref().is_ok_and(|outcome| outcome.said.contains(HOOK));
-    if !args.only.is_empty() && !rows.iter().all(asked) {
-        return Ok(());
+/// Prints which kernel grants which form of hook, where the machines were asked, and what the tests held; keeps both where
+/// that is wanted.
+fn tables(args: &Args, binaries: &[PathBuf], rows: &[Row]) -> anyhow::Result<()> {
+    let said = |row: &Row| row.outcome.as_ref().map_or(String::new(), |outcome| outcome.said.clone());
+    let mut matrices = Vec::new();
+    if args.only.is_empty() || rows.iter().all(|row| said(row).contains(HOOK)) {
+        let mut hooks = Matrix::of_hooks();
+        let test = binaries.iter().find(|path| path.to_string_lossy().contains(HOOKS)).context("find the hook test")?;
+        let release = sys::ask("uname", ["-r"]).unwrap_or_default();
+        hooks.add(&format!("here ({release})"), &matrix::native(test)?);
+        matrices.push(hooks);
     }
-    let mut matrix = Matrix::default();
-    let test = binaries.iter().find(|path| path.to_string_lossy().contains(HOOKS)).context("find the hook test")?;
-    let release = sys::ask("uname", ["-r"]).unwrap_or_default();
-    matrix.add(&format!("here ({release})"), &matrix::native(test)?);
-    for row in rows {
-        let said = row.outcome.as_ref().map_or("", |outcome| &outcome.said);
-        matrix.add(row.kernel.release.trim_end_matches(kernels::FLAVOUR), said);
+    if args.only.is_empty() || rows.iter().all(|row| said(row).contains(HELD)) {
+        matrices.push(Matrix::of_tests());
     }
-    println!("\n{}", matrix.table());
-    if matrix.has_blanks() {
-        bail!("the table of hooks has blank cells");
+    for matrix in &mut matrices {
+        for row in rows {
+            matrix.add(row.kernel.release.trim_end_matches(kernels::FLAVOUR), &said(row));
+        }
+        println!("\n{}", matrix.table());
     }
-    if args.keep { matrix.keep() } else { Ok(()) }
+    if matrices.iter().any(Matrix::has_blanks) {
+        bail!("a table of kernels has blank cells");
+    }
+    if args.keep { matrices.iter().try_for_each(Matrix::keep) } else { Ok(()) }
+}
+
+/// The rounds of tests: those whose names are given, else all of the matrix.
+fn rounds(only: &[String]) -> Vec<Round> {
+    if !only.is_empty() {
+        return vec![Round { only: only.to_vec(), ..Round::default() }];
+    }
+    let round = |tests: &[&str], environment: &[(&str, &str)]| Round {
+        only: tests.iter().map(ToString::to_string).collect(),
+        environment: environment.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect(),
+    };
+    let facts = FORMS.iter().map(|form| round(&FACTS, &[("ORRERY_TEST_HOOK_FORM", *form)]));
+    std::iter::once(round(&PLAIN, &[("ORRERY_TEST_KINDS", KINDS)])).chain(facts).collect()
 }
 
 /// The part of the file system that all kernels share.
@@ -213,7 +241,7 @@ fn base(binaries: &[PathBuf], only: &[String]) -> anyhow::Result<Vec<u8>> {
     }
     let plan = Plan {
         binaries: binaries.to_vec(),
-        only: only.to_vec(),
+        rounds: rounds(only),
         without: WITHOUT.iter().map(ToString::to_string).collect(),
         environment: vec![
             ("ORRERY_REQUIRE_ROOT".to_owned(), "1".to_owned()),
@@ -279,7 +307,7 @@ fn show(row: &Row) {
     match &row.outcome {
         Err(error) => println!("error: {error:#}"),
         Ok(outcome) => {
-            for line in outcome.said.lines().filter(|line| !line.starts_with(HOOK)) {
+            for line in outcome.said.lines().filter(|line| !line.starts_with(HOOK) && !line.starts_with(HELD)) {
                 println!("{line}");
             }
             if outcome.verdict.is_err() {
