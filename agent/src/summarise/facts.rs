@@ -200,13 +200,18 @@ impl Table {
     pub fn edges_of_tuples(&self, tuples: &[Tuple]) -> Vec<Option<(EdgeId, bool)>> {
         // An edge of many high ports goes under port 0.
         let ways = [(true, true), (false, true), (true, false), (false, false)];
+        // Only what is under the node's own address is told apart by cgroup; beside Cilium pods' sockets are seen as well.
+        let cgroup = |tuple: &Tuple| {
+            let own = [&tuple.source, &tuple.destination].iter().any(|end| self.home.addresses.contains(*end));
+            if own { self.paths.cgroup(tuple) } else { 0 }
+        };
         let wanted = tuples.iter().flat_map(|tuple| {
-            let cgroup = self.paths.cgroup(tuple);
+            let cgroup = cgroup(tuple);
             ways.map(|(forward, ports)| (ends(tuple, forward, ports), cgroup))
         });
         let sides = self.sides(wanted);
         let find = |tuple: &Tuple| {
-            let cgroup = self.paths.cgroup(tuple);
+            let cgroup = cgroup(tuple);
             ways.into_iter().find_map(|(forward, ports)| {
                 let [client, server] = sides.get(&(ends(tuple, forward, ports), cgroup))?;
                 let id = if forward { client.or(*server) } else { server.or(*client) };

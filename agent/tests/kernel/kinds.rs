@@ -13,7 +13,7 @@ use lab::{
     testing::lab_or_skip,
     wait_for,
 };
-use wire::v1::{Edge, Side};
+use wire::v1::{Device, Edge, Point, Side};
 
 use crate::reports::Receiver;
 
@@ -252,5 +252,24 @@ fn every_kind_of_tunnel_is_known_and_counted_apart() {
             let gateway = if node == "n1" { "172.30.1.1" } else { "172.30.3.1" };
             run(lab.node(node).expect("a node"), &format!("ip route replace {pod} via {gateway}")).expect("a way back");
         }
+    } // Kinds that carry nothing here are known for what they are, and watched.
+    let node = lab.node("n1").expect("node n1");
+    let (tunnel, uplink) = (i32::from(Point::Tunnel), i32::from(Point::Uplink));
+    for (kind, name, options, point) in [("wireguard", "kind1", "", tunnel), ("vlan", "kind2", "link eth0", uplink)] {
+        let id = if kind == "vlan" { " id 9" } else { "" };
+        let line = format!("ip link add {options} name {name} type {kind}{id}").replace("  ", " ");
+        if let Err(why) = run(node, &line) {
+            assert!(!must.split(',').any(|name| name == kind), "{kind}: {why}");
+            println!("skipped {kind}: {why}");
+            println!("held\tdevice {kind}\tnot in this kernel");
+            continue;
+        }
+        run(node, &format!("ip addr add 198.51.100.{point}/24 dev {name}")).expect("an address");
+        run(node, &format!("ip link set {name} up")).expect("it comes up");
+        let is = |device: &Device| device.name == name && device.point == point && device.blind_spot.is_empty();
+        wait_for("the device", SETTLE, || receiver.latest("n1")?.devices.into_iter().find(is)).unwrap_or_else(
+            |error| panic!("{kind}: {error}: {:?}", receiver.latest("n1").map(|report| report.devices)),
+        );
+        println!("held\tdevice {kind}\tpassed");
     }
 }
