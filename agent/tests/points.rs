@@ -403,3 +403,49 @@ fn nothing_is_kept_of_flows_that_ended() {
     assert_eq!(table.paths_held(), 0);
     assert_eq!(rest(&table, UPLINK, Direction::Egress), (2, Rest { elsewhere: 2, ..Rest::default() }));
 }
+
+#[test]
+fn the_cgroup_counts_what_no_device_saw_and_the_node_knows_that_packets_pass_by() {
+    let mut table = table();
+    let arrives = out(0).reversed();
+    let mut now = SECOND;
+    for reading in 1..=3 {
+        now = SECOND + reading * 200 * MS;
+        let grown = totals(reading * 5, SECOND, now - MS);
+        fold(&mut table, now, &[(arrives, grown), (out(0), grown), (out(VETH), grown)]);
+        // Too few could be an accident of a device that just came.
+        assert!(!table.bypassed(now));
+    }
+    now += 200 * MS;
+    fold(&mut table, now, &[(arrives, totals(20, SECOND, now - MS)), (out(VETH), totals(20, SECOND, now - MS))]);
+    let edge = only(&mut table);
+    assert_eq!((forward(&edge), edge.reverse.map(|way| way.skbs), edge.point()), (20, Some(20), Point::Cgroup));
+    assert!(table.bypassed(now) && !table.bypassed(now + 600 * SECOND));
+}
+
+/// A pod that sends nothing: the uplink cannot know it, its socket does.
+#[test]
+fn what_an_uplink_cannot_place_is_the_cgroup_s() {
+    let mut table = table();
+    let at = |ifindex, direction| flow(PEER, POD, ifindex, direction);
+    let mut now = SECOND;
+    for reading in 1..=20 {
+        now = SECOND + reading * 200 * MS;
+        let grown = totals(reading * 5, SECOND, now - MS);
+        fold(&mut table, now, &[(at(UPLINK, Direction::Ingress), grown), (at(0, Direction::Egress), grown)]);
+    }
+    let edge = only(&mut table);
+    assert_eq!((forward(&edge), edge.point(), edge.path_changed), (100, Point::Cgroup, false));
+    let elsewhere = Rest { elsewhere: 100, ..Rest::default() };
+    assert_eq!(rest(&table, UPLINK, Direction::Ingress), (100, elsewhere));
+    // It answers: now the uplink knows, and sees more than the socket.
+    let answers = at(VETH, Direction::Egress).reversed();
+    for reading in 1..=3 {
+        let later = now + reading * 200 * MS;
+        let grown = totals(100 + reading * 5, SECOND, later - MS);
+        let sent = (answers, totals(reading, now, later - MS));
+        fold(&mut table, later, &[(at(UPLINK, Direction::Ingress), grown), (at(0, Direction::Egress), grown), sent]);
+    }
+    let sum: u64 = edges(&mut table).iter().map(forward).sum();
+    assert_eq!(sum, 115, "counted once at the change, too");
+}

@@ -1,7 +1,7 @@
 //! The merge beside its laws: bounds, loss between two skewed nodes, states, folding, device accounts.
 
 use proptest::prelude::{ProptestConfig, Strategy, prop, prop_assert, prop_assert_eq, proptest};
-use wire::v1::{ClockOffset, Counters, Device, DeviceCounters, Edge, Loss, LossCause, Report};
+use wire::v1::{ClockOffset, Counters, Device, DeviceCounters, Edge, Loss, LossCause, Point, Report};
 
 use super::{Bounds, Merge, Verdict, evaluate::Unmeasured, flow::Side};
 use crate::{
@@ -189,6 +189,17 @@ fn one_side_is_one_sided() {
 
 /// Two nodes count one edge for four seconds: (sent, got) packets a tick from the client, then from the server.
 fn exchange(forward: (u64, u64), reverse: (u64, u64), tcp: Edge) -> Result<(u64, u64), Unmeasured> {
+    exchange_at(forward, reverse, tcp, [Point::Pod; 2], false)
+}
+
+/// The same, with the points at which client's and server's node count; packets reach the server's pods past their devices.
+fn exchange_at(
+    forward: (u64, u64),
+    reverse: (u64, u64),
+    tcp: Edge,
+    points: [Point; 2],
+    bypassed: bool,
+) -> Result<(u64, u64), Unmeasured> {
     let mut merge = Merge::new(Bounds::default(), START);
     for tick in 1..=20u64 {
         let now = START + tick.cast_signed() * 200 * MS;
@@ -197,8 +208,10 @@ fn exchange(forward: (u64, u64), reverse: (u64, u64), tcp: Edge) -> Result<(u64,
             [("n1", Side::Client, forward.0, reverse.1), ("n2", Side::Server, forward.1, reverse.0)]
         {
             let seen = Edge { forward: counters(forward), reverse: counters(reverse), ..edge(side, 0, START, now) };
-            let seen = Edge { opened: tcp.opened, established: tcp.established, ..seen };
-            merge.accept(&report(node, tick, now, vec![seen]), now);
+            let point = points[usize::from(side == Side::Server)].into();
+            let seen = Edge { opened: tcp.opened, established: tcp.established, point, ..seen };
+            let device = Device { name: "lxc1".to_owned(), bypassed: bypassed && node == "n2", ..Device::default() };
+            merge.accept(&Report { devices: vec![device], ..report(node, tick, now, vec![seen]) }, now);
         }
         let (id, _) = merge.flows().next().expect("an edge");
         merge.evaluate(id, now);
@@ -218,6 +231,29 @@ fn who_answers_what_he_never_got_is_unobserved_and_not_a_loss() {
     // The answers to a handshake that never completes are lost, all of them.
     let loss = exchange((10, 10), (10, 0), tcp(0));
     assert!(matches!(loss, Ok((0, 1..))), "{loss:?}");
+}
+
+#[test]
+fn arrivals_past_a_device_or_at_sockets_are_no_measure_of_loss() {
+    let at = |client, server, bypassed| {
+        exchange_at(
+            (10, 9),
+            (10, 10),
+            Edge { opened: 1, established: 1, ..Edge::default() },
+            [client, server],
+            bypassed,
+        )
+    };
+    let unobserved = |loss: &Result<_, _>| matches!(loss, Err(Unmeasured::Unobserved(Side::Server, 1)));
+    assert!(matches!(at(Point::Pod, Point::Pod, false), Ok((1.., 0))));
+    let past = at(Point::Pod, Point::Pod, true);
+    assert!(unobserved(&past), "{past:?}");
+    let sockets = at(Point::Pod, Point::Cgroup, false);
+    assert!(unobserved(&sockets), "{sockets:?}");
+    // The tunnel sees every packet that comes from another node.
+    assert!(matches!(at(Point::Pod, Point::Tunnel, true), Ok((1.., 0))));
+    // The same unit on both sides.
+    assert!(matches!(at(Point::Cgroup, Point::Cgroup, false), Ok((1.., 0))));
 }
 
 /// One in ten packets is lost on an edge of three seconds, then all is quiet; the receiver's node lost telemetry before it began, and during.
