@@ -148,9 +148,6 @@ pub struct FlowTotals {
     pub last_ns: u64,
     /// `CLOCK_MONOTONIC` when the entry was made; tells two lives of one key apart.
     pub first_ns: u64,
-    /// Id of the cgroup (v2) of the socket that the first packet came straight from; 0 where it came from none, or through
-    /// the node only.
-    pub cgroup: u64,
     /// TCP: connection attempts (SYN without ACK, distinct initial sequence numbers).
     pub opened: u32,
     /// TCP: completed handshakes.
@@ -168,7 +165,22 @@ pub struct FlowTotals {
     /// [`FLOW_LOCAL_SOCKET`], or 0.
     pub flags: u8,
     /// Always 0.
-    pub reserved: [u8; 6],
+    pub reserved: [u8; 2],
+    /// [`cgroup_number`] of the socket that the first packet came straight from; 0 where it came from none, or through the
+    /// node only.
+    pub cgroup: u32,
+}
+
+/// A cgroup (v2) by half of the bits of its id, which is below 2^32 until a machine has made some ten million cgroups. 0 where it
+/// tells nothing: unknown, or the root, in which the kernel's own sockets are.
+#[inline(always)]
+#[must_use]
+pub fn cgroup_number(id: u64) -> u32 {
+    const ROOT: u32 = 1;
+    match (id ^ (id >> 32)) as u32 {
+        ROOT => 0,
+        number => number,
+    }
 }
 
 /// A packet of the flow left the node straight from a socket of the node's own; a bit of [`FlowTotals::flags`]. What the
@@ -390,7 +402,7 @@ pub fn mapped(v4: [u8; 4]) -> [u8; 16] {
 // The layouts both sides rely on, frozen: a change here is a change of the border.
 const _: () = {
     assert!(size_of::<FlowKey>() == 44);
-    assert!(size_of::<FlowTotals>() == 88);
+    assert!(size_of::<FlowTotals>() == 80);
     assert!(size_of::<FragmentKey>() == 44);
     assert!(size_of::<DeviceTotals>() == 96);
     assert!(size_of::<Event>() == 64);

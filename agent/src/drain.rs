@@ -3,13 +3,13 @@
 use std::{collections::HashSet, net::IpAddr, path::PathBuf, time::Duration};
 
 use agent_ebpf::abi::{CGROUP_IFINDEX, Event, EventKind, FlowKey, FlowTotals, Loss, TunnelPorts};
-use tracing::{debug, info, warn};
+use tracing::{debug, warn};
 use wire::v1;
 
 use crate::{
     clock,
     config::{Config, TierChoice},
-    devices::{Devices, Link, classify, tunnel_ports},
+    devices::{Devices, classify, tunnel_ports},
     dns,
     drops::Drops,
     edge::{Moment, WallClock},
@@ -18,18 +18,19 @@ use crate::{
     ledger::{Kind, Ledger},
     owners::{self, Owners},
     pace::Pace,
-    points::Class,
     scope,
     session::Session,
     source::kernel::{KernelError, attach, facts::Types, links::Links, load::Kernel},
     summarise::{Folded, Limits, Table, Told},
-    tiers::{self, Offer, Removals, Watched},
+    tiers::{self, Offer, Removals},
 };
 
 /// Between two reads of the devices' own counters while things change.
 const ACCOUNT_EVERY: Duration = Duration::from_secs(1);
 /// A device must be still for this long around a read of its counters.
 const STILL_FOR: Duration = Duration::from_millis(2);
+/// Devices are attached to for so long in one go.
+const ATTACH_FOR: Duration = Duration::from_millis(250);
 /// Events and messages taken from a ring in one go.
 const EVENTS_AT_ONCE: usize = 16_384;
 
@@ -132,17 +133,20 @@ impl Node {
             told_ns: now_ns,
             split: false,
         };
-        node.reconcile().await?;
+        while node.reconcile().await? {
+            node.drain().await?;
+        }
         node.kernel.hooks().sweep();
         drop(guard);
         Ok(node)
     }
 
-    /// Attaches to devices that came, forgets those that went.
+    /// Attaches to devices that came, forgets those that went. Says whether there are more to attach to: each takes the kernel
+    /// a grace period, and what is watched already must be read meanwhile.
     ///
     /// # Errors
     /// When rtnetlink refuses.
-    pub async fn reconcile(&mut self) -> Result<(), KernelError> {
+    pub async fn reconcile(&mut self) -> Result<bool, KernelError> {
         self.known.refresh_scope(self.kernel.facts())?;
         let facts = self.links.node_facts().await?;
         let links = self.links.dump().await?;
@@ -172,17 +176,17 @@ impl Node {
         self.offer.cilium = links.iter().any(|link| link.name.starts_with("cilium_"));
         self.look_for_successor();
         self.watch_beside();
-        let mut fresh = Vec::new();
-        for link in &links {
-            if self.superseded {
+        let wanted = |link| Some((link, classify(link, &facts, self.devices_by_glob.as_ref())?));
+        let mut came: Vec<_> = links.iter().filter_map(wanted).collect();
+        came.retain(|(link, _)| self.devices.present(link.ifindex).is_none() && !self.superseded);
+        let (there, mut attached) = (came.len(), 0);
+        for (link, class) in came {
+            let late = clock::monotonic_ns().saturating_sub(now_ns) > ATTACH_FOR.as_nanos() as u64;
+            if self.superseded || (attached > 0 && late) {
                 break;
             }
-            if let Some(class) = classify(link, &facts, self.devices_by_glob.as_ref())
-                && self.devices.present(link.ifindex).is_none()
-            {
-                self.attach(link, class);
-                fresh.push(link.ifindex);
-            }
+            self.attach(link, class);
+            attached += 1;
         }
         home.device = self.devices.first_uplink();
         self.table.set_home(home);
@@ -196,29 +200,11 @@ impl Node {
         for tier in tiers::ALL {
             self.ledger.tiers.get_or_create(&Kind { kind: tiers::name(tier) }).set(*tiers.get(&tier).unwrap_or(&0));
         }
-        if !fresh.is_empty() {
+        if attached > 0 {
             self.pace.active(now_ns);
             self.account().await?;
         }
-        Ok(())
-    }
-
-    pub(crate) fn attach(&mut self, link: &Link, class: Class) {
-        // A flow that an earlier device of this index left must not count for this one.
-        self.table.forget_device(link.ifindex);
-        let watched = self.hook(link, class);
-        let (tier, why) = (watched.tier.as_str_name(), watched.why.as_deref());
-        match why {
-            None => info!(device = %link.name, ?class, tier, "watching device"),
-            Some(why) => warn!(device = %link.name, tier, why, "device not watched, or not wholly"),
-        }
-        self.add_device(link, class, watched);
-    }
-
-    pub(crate) fn add_device(&mut self, link: &Link, class: Class, watched: Watched) {
-        let now_unix_ns = self.moment().clock.unix_ns(clock::monotonic_ns());
-        self.devices.add(link, class, now_unix_ns, watched.why);
-        self.devices.set_tier(link.ifindex, watched.tier, self.removals.times(link.ifindex));
+        Ok(attached < there)
     }
 
     /// Waits for the event ring.

@@ -62,7 +62,7 @@ pub struct EdgeId {
     /// Packets between nodes that carry others: a layer of its own.
     pub tunnel: Option<TunnelKind>,
     /// The local endpoint is a socket of this cgroup under the node's own address; 0 for others.
-    pub cgroup: u64,
+    pub cgroup: u32,
 }
 
 /// Who opened a flow's connection, and how that is known.
@@ -229,7 +229,7 @@ impl Edge {
             protocol: u32::from(id.protocol),
             side: if id.server_side { Side::Server } else { Side::Client }.into(),
             device: id.device,
-            cgroup: id.cgroup,
+            cgroup: id.cgroup.into(),
             incarnation: self.incarnation,
             r#final: is_final,
             guessed: self.guessed,

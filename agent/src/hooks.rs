@@ -20,8 +20,9 @@ const MAX_REASON_BYTES: usize = wire::limits::MAX_TEXT_BYTES / 2;
 const PLACE_EVERY: u64 = 5;
 
 impl Node {
-    /// Puts our programs on a device by the best tier that is granted.
-    pub(crate) fn hook(&mut self, link: &Link, class: Class) -> Watched {
+    /// Puts our programs on a device by the best tier that is granted; `None` of a device that went meanwhile: that grants no
+    /// tier, and is no reason for a lesser one.
+    pub(crate) fn hook(&mut self, link: &Link, class: Class) -> Option<Watched> {
         let fresh = DeviceTotals {
             link_type: link.link_type.unwrap_or(LinkType::Ethernet) as u8,
             // What a tunnel carries passes pods' devices too, unless Cilium hands it on behind them.
@@ -40,8 +41,9 @@ impl Node {
             match outcome {
                 Ok(()) => {
                     refused.extend(Some(tiers::blind_spot(*tier).to_owned()).filter(|why| !why.is_empty()));
-                    return Watched { tier: *tier, why: reason(&refused) };
+                    return Some(Watched { tier: *tier, why: reason(&refused) });
                 }
+                Err(_) if !is_there(link.ifindex) => return None,
                 Err(error) => {
                     let why = format!("{}: {:#}", tiers::name(*tier), anyhow::Error::from(error));
                     self.refuse(&format!("{} on {}", why, link.name));
@@ -49,7 +51,25 @@ impl Node {
                 }
             }
         }
-        Watched { tier: Tier::Unwatched, why: reason(&refused) }
+        Some(Watched { tier: Tier::Unwatched, why: reason(&refused) })
+    }
+
+    pub(crate) fn attach(&mut self, link: &Link, class: Class) {
+        // A flow that an earlier device of this index left must not count for this one.
+        self.table.forget_device(link.ifindex);
+        let Some(watched) = self.hook(link, class) else { return };
+        let (tier, why) = (watched.tier.as_str_name(), watched.why.as_deref());
+        match why {
+            None => info!(device = %link.name, ?class, tier, "watching device"),
+            Some(why) => warn!(device = %link.name, tier, why, "device not watched, or not wholly"),
+        }
+        self.add_device(link, class, watched);
+    }
+
+    pub(crate) fn add_device(&mut self, link: &Link, class: Class, watched: Watched) {
+        let now_unix_ns = self.moment().clock.unix_ns(clock::monotonic_ns());
+        self.devices.add(link, class, now_unix_ns, watched.why);
+        self.devices.set_tier(link.ifindex, watched.tier, self.removals.times(link.ifindex));
     }
 
     /// Beside Cilium some packets pass by all devices: the sockets' cgroup is watched as well.

@@ -22,6 +22,7 @@ pub struct Known {
     hooks: Vec<Hook>,
     socket_readings: Vec<(SocketKey, SocketTotals)>,
     drop_readings: Vec<(DropKey, DropTotals)>,
+    missed: u64,
 }
 
 impl Known {
@@ -44,6 +45,7 @@ impl Known {
             hooks: facts.hooks().to_vec(),
             socket_readings: Vec::new(),
             drop_readings: Vec::new(),
+            missed: 0,
         };
         known.refresh_scope(facts)?;
         Ok(known)
@@ -53,6 +55,12 @@ impl Known {
     #[must_use]
     pub fn hooks(&self) -> &[Hook] {
         &self.hooks
+    }
+
+    /// How often the kernel passed a hook over.
+    #[must_use]
+    pub fn missed(&self) -> u64 {
+        self.missed
     }
 
     /// Drops that belong to no edge.
@@ -82,6 +90,7 @@ impl Known {
         drops.clear();
         facts.sockets(|key, totals| sockets.push((*key, *totals)))?;
         facts.drops(|key, totals| drops.push((*key, *totals)))?;
+        self.missed = facts.missed();
         let owners = &mut self.owners;
         let of_sockets =
             self.sockets.fold(sockets, moment, table, |key, totals| owners.whose(key, totals, moment.now_ns));

@@ -118,8 +118,10 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
             }
             () = trigger.changed(), if devices_at.is_none() => devices_at = Some(clock::timer(DEVICES_GAP)),
             () = sleep_until(devices_at.unwrap_or(look_at)), if devices_at.is_some() => {
-                devices_at = None;
-                survive(node.reconcile().await);
+                let more = node.reconcile().await;
+                devices_at = matches!(more, Ok(true)).then(|| clock::timer(Duration::ZERO));
+                look = devices_at.is_some();
+                survive(more.map(drop));
             }
             ready = node.event_ready() => match ready {
                 Ok(()) => look = node.take_events() && node.may_flush(),

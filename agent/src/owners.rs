@@ -8,7 +8,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use agent_ebpf::facts::{SocketKey, SocketTotals};
+use agent_ebpf::{
+    abi::cgroup_number,
+    facts::{SocketKey, SocketTotals},
+};
 use wire::v1::Owner;
 
 use crate::{
@@ -31,7 +34,7 @@ pub struct Owners {
     root: Option<PathBuf>,
     /// Only what lies below `root` is ours.
     scoped: bool,
-    places: HashMap<u64, Place>,
+    places: HashMap<u32, Place>,
     processes: HashMap<u32, (Place, u64)>,
     walked_ns: Option<u64>,
 }
@@ -61,7 +64,7 @@ impl Owners {
 
     /// Whose the sockets of an entry are.
     pub fn whose(&mut self, key: &SocketKey, totals: &SocketTotals, now_ns: u64) -> Whose {
-        let owner = match self.of_cgroup(key.cgroup, now_ns) {
+        let owner = match self.of_cgroup(cgroup_number(key.cgroup), now_ns) {
             Whose::Ours(owner) => owner,
             other => return other,
         };
@@ -73,14 +76,14 @@ impl Owners {
         let process = totals.process.split(|byte| *byte == 0).next().unwrap_or_default();
         Whose::Ours(Owner {
             process: String::from_utf8_lossy(process).into_owned(),
-            cgroup: key.cgroup,
+            cgroup: owner.cgroup,
             container: place.container,
             pod_uid: place.pod_uid,
         })
     }
 
     /// Whose a cgroup is, by its place in the hierarchy alone.
-    pub fn of_cgroup(&mut self, cgroup: u64, now_ns: u64) -> Whose {
+    pub fn of_cgroup(&mut self, cgroup: u32, now_ns: u64) -> Whose {
         let known = self.places.get(&cgroup).cloned();
         let place = match known {
             Some(place) => place,
@@ -100,7 +103,7 @@ impl Owners {
             }
         };
         let Place { container, pod_uid } = place;
-        Whose::Ours(Owner { process: String::new(), cgroup, container, pod_uid })
+        Whose::Ours(Owner { process: String::new(), cgroup: cgroup.into(), container, pod_uid })
     }
 
     fn walk(&mut self, now_ns: u64) {
@@ -116,7 +119,7 @@ impl Owners {
                 if entry.file_type().is_ok_and(|kind| kind.is_dir()) {
                     let path = entry.path();
                     // A cgroup's id is its directory's inode.
-                    self.places.insert(entry.ino(), cgroup::place(&path.to_string_lossy()));
+                    self.places.insert(cgroup_number(entry.ino()), cgroup::place(&path.to_string_lossy()));
                     folders.push(path);
                 }
             }

@@ -69,14 +69,7 @@ pub struct Local {
     /// Incarnation of its device.
     pub device: u64,
     /// The cgroup of its socket if it is under the node's own address; 0 for others, and where unknown.
-    pub cgroup: u64,
-}
-
-/// The id of a socket's cgroup, 0 where it tells nothing: unknown, or the root, in which the kernel's own sockets are.
-#[must_use]
-pub fn telling(cgroup: u64) -> u64 {
-    const ROOT: u64 = 1;
-    if cgroup == ROOT { 0 } else { cgroup }
+    pub cgroup: u32,
 }
 
 /// What a device saw one way that is in no edge by its doing, in buffers. It only grows.
@@ -138,7 +131,7 @@ struct Path {
     owner: Option<Owner>,
     flows: u32,
     /// The cgroup of the socket of the node's own that a packet of it came from; 0 where unknown.
-    socket: Option<u64>,
+    socket: Option<u32>,
 }
 
 /// What is to be done with what a lesser class saw.
@@ -184,19 +177,16 @@ impl Paths {
     }
 
     /// A packet of this path left from a socket of the node's own, of this cgroup.
-    pub fn from_socket(&mut self, key: PathKey, cgroup: u64) {
+    pub fn from_socket(&mut self, key: PathKey, cgroup: u32) {
         if let Some(path) = self.paths.get_mut(&key) {
             let known = path.socket.unwrap_or(0);
-            path.socket = Some(match telling(cgroup) {
-                0 => known,
-                cgroup => cgroup,
-            });
+            path.socket = Some(if cgroup == 0 { known } else { cgroup });
         }
     }
 
     /// The cgroup of the node's own socket that a packet of this path left from; `None` where there was none.
     #[must_use]
-    pub fn socket(&self, key: PathKey) -> Option<u64> {
+    pub fn socket(&self, key: PathKey) -> Option<u32> {
         self.paths.get(&key)?.socket
     }
 
@@ -210,13 +200,13 @@ impl Paths {
 
     /// The same of the path that this one answers: `None` where nothing went the other way.
     #[must_use]
-    pub fn answers_socket(&self, key: PathKey) -> Option<Option<u64>> {
+    pub fn answers_socket(&self, key: PathKey) -> Option<Option<u32>> {
         self.paths.get(&key.reversed()).map(|path| path.socket)
     }
 
     /// The cgroup of the node's own socket that such packets leave from, or reach; 0 where unknown.
     #[must_use]
-    pub fn cgroup(&self, tuple: &Tuple) -> u64 {
+    pub fn cgroup(&self, tuple: &Tuple) -> u32 {
         let out = PathKey {
             source: tuple.source,
             destination: tuple.destination,

@@ -88,6 +88,7 @@ impl Node {
         let own = [
             (LossCause::Drain, self.devices.drain_lost()),
             (LossCause::TableFull, self.table.refused()),
+            (LossCause::HookMissed, self.known.missed()),
             (LossCause::DnsTableFull, self.dns.refused() + self.names.refused()),
         ];
         let rows = kernel.chain(own).filter(|(_, count)| *count > 0);

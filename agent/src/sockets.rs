@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 
 use agent_ebpf::{
+    abi::cgroup_number,
     facts::{SocketKey, SocketTotals, role},
     parse::protocol,
 };
@@ -11,7 +12,6 @@ use wire::v1::Owner;
 use crate::{
     edge::{EdgeId, Moment},
     facts::{Whose, socket_growth},
-    points::telling,
     summarise::{SocketEnd, Table},
 };
 
@@ -120,6 +120,6 @@ fn end(key: &SocketKey, own_netns: u32) -> SocketEnd {
         protocol: protocol::TCP,
         server_side,
         guessed: key.role & role::GUESSED != 0,
-        cgroup: if key.netns == own_netns { telling(key.cgroup) } else { 0 },
+        cgroup: if key.netns == own_netns { cgroup_number(key.cgroup) } else { 0 },
     }
 }

@@ -1,11 +1,12 @@
 //! One packet passes several hooks and counts once: which class owns a flow, who waits for whom, and what is in no edge.
 
 use agent::{
+    dns::{Fact, What},
     edge::{Moment, WallClock},
     facts::Whose,
     home::{Home, MAX_POD_ADDRESSES, PodAddresses, TunnelKind, UNKNOWN_NS},
     points::{Class, HOLD_NS, Place, Rest, SILENT_NS},
-    summarise::{Limits, MAX_UNMAPPED, Table},
+    summarise::{Limits, MAX_UNMAPPED, Table, Told},
 };
 use agent_ebpf::abi::{Direction, Event, EventKind, FLOW_LOCAL_SOCKET, FlowKey, FlowTotals, mapped, tcp_state};
 use wire::v1::{Edge, Owner, Point, Side};
@@ -232,13 +233,36 @@ fn what_asks_the_node_itself_is_an_edge_of_the_node() {
 }
 
 #[test]
+fn a_dns_message_waits_for_its_flow_to_be_decided() {
+    let mut table = table();
+    let asks = flow(NODE, PEER, UPLINK, Direction::Egress);
+    let told = |table: &mut Table, key: FlowKey, now: u64| {
+        table.dns(&Fact { key, time_ns: SECOND, what: What::Query(None) }, at(now), place)
+    };
+    let socket = |skbs| FlowTotals { flags: FLOW_LOCAL_SOCKET, ..totals(skbs, SECOND, SECOND) };
+    assert_eq!(told(&mut table, asks, SECOND), Told::Early, "its flow is not read yet");
+    fold(&mut table, SECOND + 1, &[(asks, socket(1))]);
+    assert_eq!(told(&mut table, asks, SECOND + 1), Told::Early, "a better class may be about to tell");
+    fold(&mut table, SECOND + HOLD_NS, &[(asks, socket(1))]);
+    assert!(matches!(told(&mut table, asks, SECOND + HOLD_NS), Told::Edge(_)));
+    assert_eq!(only(&mut table).dns.map(|dns| dns.queries), Some(1), "counted once");
+    // Where a better class counts the flow it tells of the message, too.
+    let covered = [(out(VETH), totals(1, SECOND, SECOND)), (out(UPLINK), totals(1, SECOND, SECOND))];
+    fold(&mut table, SECOND + HOLD_NS, &covered);
+    assert_eq!(told(&mut table, out(UPLINK), SECOND + HOLD_NS), Told::Nobody);
+    assert!(matches!(told(&mut table, out(VETH), SECOND + HOLD_NS), Told::Edge(_)));
+    // Nobody waits for ever.
+    let unknown = flow([10, 8, 0, 1], [10, 9, 0, 1], UPLINK, Direction::Egress);
+    assert_eq!(told(&mut table, unknown, SECOND + UNKNOWN_NS + 10 * HOLD_NS), Told::Nobody);
+}
+
+#[test]
 fn sockets_under_the_nodes_address_are_told_apart_by_their_cgroup() {
     let mut table = table();
     let asks = |port| FlowKey { source_port: port, ..flow(NODE, PEER, UPLINK, Direction::Egress) };
     let answers = |port| FlowKey { direction: Direction::Ingress as u8, ..asks(port).reversed() };
     let socket = |skbs, cgroup| FlowTotals { flags: FLOW_LOCAL_SOCKET, cgroup, ..totals(skbs, SECOND, SECOND) };
-    // 1 is the root's: the kernel's own sockets, and nobody's.
-    let asked = [(50_000, 7), (50_001, 8), (50_002, 1), (50_003, 0)];
+    let asked = [(50_000, 7), (50_001, 8), (50_002, 0), (50_003, 0)];
     let readings: Vec<_> = asked
         .into_iter()
         .zip(1..)
@@ -257,7 +281,9 @@ fn sockets_under_the_nodes_address_are_told_apart_by_their_cgroup() {
     };
     assert_eq!(told(&mut table), [(0, 7, 70, false), (7, 1, 10, false), (8, 2, 20, false)]);
     // Whose they are is asked once it is known, and where it tells a container.
-    let ours = |cgroup, pod_uid: &str| Whose::Ours(Owner { cgroup, pod_uid: pod_uid.to_owned(), ..Owner::default() });
+    let ours = |cgroup: u32, pod_uid: &str| {
+        Whose::Ours(Owner { cgroup: cgroup.into(), pod_uid: pod_uid.to_owned(), ..Owner::default() })
+    };
     table.own_cgroups(at(SECOND), |_| Whose::Unknown);
     table.own_cgroups(at(SECOND), |cgroup| ours(cgroup, if cgroup == 7 { "uid" } else { "" }));
     table.own_cgroups(at(SECOND), |_| panic!("asked again"));

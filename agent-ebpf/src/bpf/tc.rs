@@ -1,7 +1,7 @@
 //! The tc programs: one body, the direction is an argument. They watch and let pass, whatever happens inside.
 
 use agent_ebpf::{
-    abi::{Direction, FlowTotals, LinkType, Loss},
+    abi::{Direction, FlowTotals, LinkType, Loss, cgroup_number},
     parse::{Parsed, Skip, parse, protocol},
 };
 use aya_ebpf::{
@@ -165,7 +165,7 @@ pub(super) fn add(skb: *mut __sk_buff, packet: &mut Packet) -> bool {
         Some(entry) => Some(entry),
         None => {
             // SAFETY: the context is valid for the whole run of the program.
-            let cgroup = if packet.local_socket { unsafe { bpf_skb_cgroup_id(skb) } } else { 0 };
+            let cgroup = if packet.local_socket { cgroup_number(unsafe { bpf_skb_cgroup_id(skb) }) } else { 0 };
             let fresh = FlowTotals { first_ns: packet.now_ns, last_ns: packet.now_ns, cgroup, ..FlowTotals::default() };
             // Another CPU may have made the entry meanwhile: then this fails, and its entry is found below.
             let made = FLOWS.insert(key, &fresh, u64::from(BPF_NOEXIST)).is_ok();

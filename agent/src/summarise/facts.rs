@@ -29,7 +29,7 @@ pub struct SocketEnd {
     /// Who opened was guessed.
     pub guessed: bool,
     /// The socket's cgroup if it is under the node's own address; 0 for others, and where unknown.
-    pub cgroup: u64,
+    pub cgroup: u32,
 }
 
 /// A DNS message of a flow that is not decided yet waits this long at the most: a lesser hook's flow is decided before.
@@ -66,7 +66,7 @@ impl Table {
 
     /// Both sides of the edges wanted, of a cgroup or of any (0): one pass over the table for all, since a flood must not cost
     /// a pass each.
-    fn sides(&self, wanted: impl Iterator<Item = (Ends, u64)>) -> HashMap<(Ends, u64), [Option<EdgeId>; 2]> {
+    fn sides(&self, wanted: impl Iterator<Item = (Ends, u32)>) -> HashMap<(Ends, u32), [Option<EdgeId>; 2]> {
         let mut sides: HashMap<_, [Option<EdgeId>; 2]> = wanted.map(|wanted| (wanted, [None; 2])).collect();
         if sides.is_empty() {
             return sides;
@@ -167,7 +167,7 @@ impl Table {
     }
 
     /// Gives new edges of a cgroup their owner, where no socket has told it. What cannot be told yet is asked again.
-    pub fn own_cgroups(&mut self, moment: Moment, mut whose: impl FnMut(u64) -> Whose) {
+    pub fn own_cgroups(&mut self, moment: Moment, mut whose: impl FnMut(u32) -> Whose) {
         for id in std::mem::take(&mut self.unowned) {
             let told = |edge: &Edge| !edge.facts.owners.is_empty();
             if self.edges.get(&id).is_none_or(told) {

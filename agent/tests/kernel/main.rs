@@ -6,6 +6,7 @@ mod facts;
 mod kinds;
 mod life;
 mod neighbour;
+mod once;
 mod privilege;
 mod removed;
 mod reports;

@@ -344,6 +344,7 @@ fn cause_label(cause: i32) -> &'static str {
         Ok(LossCause::DnsTableFull) => "dns_table_full",
         Ok(LossCause::SocketsFull) => "sockets_full",
         Ok(LossCause::DropsFull) => "drops_full",
+        Ok(LossCause::HookMissed) => "hook_missed",
         Ok(LossCause::Unspecified) | Err(_) => "unknown",
     }
 }
@@ -361,6 +362,7 @@ fn cause_words(cause: i32) -> &'static str {
         Ok(LossCause::DnsTableFull) => "DNS tables full",
         Ok(LossCause::SocketsFull) => "map of sockets full",
         Ok(LossCause::DropsFull) => "map of drops full",
+        Ok(LossCause::HookMissed) => "hooks passed over by the kernel",
         Ok(LossCause::Unspecified) | Err(_) => "telemetry",
     }
 }

@@ -2,6 +2,9 @@
 //!
 //! - `/rate/FLOW/PPS`: another rate for a flow of `ORRERY_SPACING`, by its place in the list; 0 silences it;
 //! - `/sent/FLOW`: `{ "datagrams": N, "time_ms": T }` by the generator's own ledger;
+//! - `/heal`: the link that drops drops no more;
+//! - `/drop/SEED`: heals the link that drops and lets the one drop that the seed names: `{ "client", "server", "port" }`, the
+//!   ends as `{ "pod", "workload" }`;
 //! - `/kill/NODE`: ends the node's agent as a crash would;
 //! - `/start/NODE`: starts an agent there again.
 
@@ -11,7 +14,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::Context as _;
-use lab::{Agent, AgentOptions, Lab};
+use lab::shop::Shop;
+use lab::{Agent, AgentOptions};
 use serde_json::{Value, json};
 
 use super::Rated;
@@ -25,7 +29,7 @@ const MOST_LINE_BYTES: u64 = 1024;
 
 /// Answers while `work` runs, which is told the address.
 pub(super) fn serve<T: Send>(
-    lab: &Lab,
+    shop: &Shop,
     rated: &[Rated],
     agents: Vec<Agent>,
     work: impl FnOnce(&str) -> anyhow::Result<T> + Send,
@@ -34,7 +38,7 @@ pub(super) fn serve<T: Send>(
     listener.set_nonblocking(true).context("listen without blocking")?;
     let address = format!("http://{}", listener.local_addr().context("find the port")?);
     let over = AtomicBool::new(false);
-    let mut nodes: Vec<_> = lab.nodes().into_iter().zip(agents.into_iter().map(Some)).collect();
+    let mut nodes: Vec<_> = shop.lab().nodes().into_iter().zip(agents.into_iter().map(Some)).collect();
     std::thread::scope(|scope| {
         let tests = scope.spawn(|| {
             let result = work(&address);
@@ -44,7 +48,7 @@ pub(super) fn serve<T: Send>(
         while !over.load(Ordering::Relaxed) && !tests.is_finished() {
             match listener.accept() {
                 Ok((stream, _)) => {
-                    if let Err(error) = exchange(&stream, |path| answer(path, lab, rated, &mut nodes)) {
+                    if let Err(error) = exchange(&stream, |path| answer(path, shop, rated, &mut nodes)) {
                         println!("e2e: a request to the lab failed: {error:#}");
                     }
                 }
@@ -80,7 +84,7 @@ fn exchange(mut stream: &TcpStream, answer: impl FnOnce(&str) -> anyhow::Result<
     Ok(())
 }
 
-fn answer(path: &str, lab: &Lab, rated: &[Rated], nodes: &mut [(String, Option<Agent>)]) -> anyhow::Result<Value> {
+fn answer(path: &str, shop: &Shop, rated: &[Rated], nodes: &mut [(String, Option<Agent>)]) -> anyhow::Result<Value> {
     let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
     let flow = |index: &str| rated.get(index.parse::<usize>().ok()?);
     match *parts {
@@ -94,6 +98,15 @@ fn answer(path: &str, lab: &Lab, rated: &[Rated], nodes: &mut [(String, Option<A
             let since = SystemTime::now().duration_since(UNIX_EPOCH).context("read the clock")?;
             Ok(json!({ "datagrams": datagrams, "time_ms": u64::try_from(since.as_millis())? }))
         }
+        ["heal"] => {
+            shop.heal()?;
+            Ok(json!({}))
+        }
+        ["drop", seed] => {
+            let fault = shop.drop_elsewhere(seed.parse().context("read the seed")?)?;
+            let end = |pod: &str| anyhow::Ok(json!({ "pod": pod, "workload": shop.lab().pod(pod)?.workload() }));
+            Ok(json!({ "client": end(&fault.client)?, "server": end(&fault.server)?, "port": fault.edge.port }))
+        }
         ["kill", node] => {
             let (_, agent) = nodes.iter_mut().find(|(name, _)| name == node).context("no such node")?;
             agent.take().context("no agent runs there")?.kill();
@@ -101,7 +114,7 @@ fn answer(path: &str, lab: &Lab, rated: &[Rated], nodes: &mut [(String, Option<A
         }
         ["start", node] => {
             let (_, agent) = nodes.iter_mut().find(|(name, _)| name == node).context("no such node")?;
-            *agent = Some(lab.start_agent(node, &AgentOptions::default())?);
+            *agent = Some(shop.lab().start_agent(node, &AgentOptions::default())?);
             Ok(json!({}))
         }
         _ => anyhow::bail!("not understood: {path}"),

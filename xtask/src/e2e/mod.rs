@@ -44,7 +44,7 @@ pub(crate) fn run() -> anyhow::Result<Counts> {
     let url = format!("http://{}", collector.address());
     let spacing: Vec<_> = rated.iter().map(Rated::describe).collect();
     println!("e2e: the page is at {url}");
-    let counts = control::serve(lab, &rated, agents, |control| {
+    let counts = control::serve(&shop, &rated, agents, |control| {
         let mut command = setup::npm();
         command
             .args(["run", "e2e"])

@@ -1,6 +1,10 @@
 //! The hooks behind the facts, each in the cheapest form that this kernel grants, and the maps they fill.
 
-use std::{collections::HashSet, fs, os::fd::AsFd as _};
+use std::{
+    collections::HashSet,
+    fs,
+    os::fd::{AsFd as _, OwnedFd},
+};
 
 use agent_ebpf::facts::{DropKey, DropTotals, MAX_SCOPE, SocketKey, SocketTotals, maps};
 use aya::{
@@ -14,6 +18,7 @@ use wire::v1::Hook;
 use super::{
     KernelError,
     batch::{self, Batch},
+    hook,
 };
 use crate::{
     btf,
@@ -103,6 +108,8 @@ pub struct Facts {
     socket_batch: Batch<SocketKey, SocketTotals>,
     drop_batch: Batch<DropKey, DropTotals>,
     hooks: Vec<Hook>,
+    /// The programs behind them.
+    programs: Vec<OwnedFd>,
 }
 
 impl Facts {
@@ -129,13 +136,18 @@ impl Facts {
             socket_batch: Batch::default(),
             drop_batch: Batch::default(),
             hooks: Vec::new(),
+            programs: Vec::new(),
         };
         let btf = Btf::from_sys_fs().ok();
         for fact in Fact::ALL {
             let hook = match types.offsets.missing(fact) {
                 Some(why) => none(fact, why.to_owned()),
                 None if fact == Fact::Owner => facts.owner(),
-                None => hook(ebpf, btf.as_ref(), fact, form),
+                None => {
+                    let (hook, program) = first_granted(ebpf, btf.as_ref(), fact, form);
+                    facts.programs.extend(program);
+                    hook
+                }
             };
             info!(fact = hook.fact, form = hook.form, refused = hook.refused, "fact");
             facts.hooks.push(hook);
@@ -154,6 +166,12 @@ impl Facts {
     #[must_use]
     pub fn hooks(&self) -> &[Hook] {
         &self.hooks
+    }
+
+    /// How often a hook was due while its program ran on the same CPU already: a fact is missing for each.
+    #[must_use]
+    pub fn missed(&self) -> u64 {
+        self.programs.iter().filter_map(|program| hook::missed(program.as_fd()).ok()).sum()
     }
 
     /// Makes these namespaces the agent's, and no others.
@@ -214,18 +232,19 @@ fn none(fact: Fact, refused: String) -> Hook {
 }
 
 /// Tries the ways to a fact, in their order, and keeps the first that is granted.
-fn hook(ebpf: &mut Ebpf, btf: Option<&Btf>, fact: Fact, form: Option<Form>) -> Hook {
+fn first_granted(ebpf: &mut Ebpf, btf: Option<&Btf>, fact: Fact, form: Option<Form>) -> (Hook, Option<OwnedFd>) {
     let mut refusals = Vec::new();
     for (of, program, target) in ways(fact).iter().filter(|(of, ..)| form.is_none_or(|only| only == *of)) {
         match attach(ebpf, btf, *of, program, target) {
             Ok(()) => {
                 let refused = bounded(refusals.join("; "), wire::limits::MAX_TEXT_BYTES);
-                return Hook { fact: fact.label().to_owned(), form: of.label().to_owned(), refused };
+                let fd = ebpf.program(program).and_then(|program| program.fd().ok()?.as_fd().try_clone_to_owned().ok());
+                return (Hook { fact: fact.label().to_owned(), form: of.label().to_owned(), refused }, fd);
             }
             Err(why) => refusals.push(format!("{} on {target}: {}", of.label(), bounded(why, MAX_REFUSAL_BYTES))),
         }
     }
-    none(fact, bounded(refusals.join("; "), wire::limits::MAX_TEXT_BYTES))
+    (none(fact, bounded(refusals.join("; "), wire::limits::MAX_TEXT_BYTES)), None)
 }
 
 fn attach(ebpf: &mut Ebpf, btf: Option<&Btf>, form: Form, name: &str, target: &str) -> Result<(), String> {

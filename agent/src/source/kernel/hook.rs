@@ -98,6 +98,25 @@ struct LinkInfo {
     rest: [u64; 8],
 }
 
+/// How often a tracing program was due while it ran on the same CPU already, and was passed over (`recursion_misses` of
+/// `struct bpf_prog_info`, from 5.12 on; 0 before).
+///
+/// # Errors
+/// What the kernel answered.
+pub fn missed(program: BorrowedFd<'_>) -> io::Result<u64> {
+    const MISSES: usize = 208 / size_of::<u64>();
+    let mut info = [0_u64; MISSES + 1];
+    let mut attr = InfoAttr {
+        fd: raw(program),
+        length: u32::try_from(size_of_val(&info)).unwrap_or(0),
+        info: info.as_mut_ptr() as u64,
+    };
+    // SAFETY: the attribute is BPF_OBJ_GET_INFO_BY_FD's; the buffer lives and has the length that is told. As it asks for no
+    // arrays, the kernel writes nothing else.
+    unsafe { bpf(BPF_OBJ_GET_INFO_BY_FD, &mut attr) }?;
+    Ok(info[MISSES])
+}
+
 /// A loaded program: what is attached.
 #[derive(Debug)]
 pub struct Program {

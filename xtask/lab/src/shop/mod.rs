@@ -137,6 +137,11 @@ impl Shop {
         self.dropping().1.dropped()
     }
 
+    /// Lets the link that drops drop no more.
+    pub fn heal(&self) -> Result<()> {
+        self.dropping().1.heal()
+    }
+
     /// Heals the link that drops, and lets the one drop that this seed names.
     pub fn drop_elsewhere(&self, seed: u64) -> Result<Fault> {
         let mut dropping = self.dropping();
