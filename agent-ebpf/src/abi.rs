@@ -166,21 +166,9 @@ pub struct FlowTotals {
     pub flags: u8,
     /// Always 0.
     pub reserved: [u8; 2],
-    /// [`cgroup_number`] of the socket that the first packet came straight from; 0 where it came from none, or through the
+    /// [`cgroup_number`](crate::facts::cgroup_number) of the socket that the first packet came straight from; 0 where it came from none, or through the
     /// node only.
     pub cgroup: u32,
-}
-
-/// A cgroup (v2) by half of the bits of its id, which is below 2^32 until a machine has made some ten million cgroups. 0 where it
-/// tells nothing: unknown, or the root, in which the kernel's own sockets are.
-#[inline(always)]
-#[must_use]
-pub fn cgroup_number(id: u64) -> u32 {
-    const ROOT: u32 = 1;
-    match (id ^ (id >> 32)) as u32 {
-        ROOT => 0,
-        number => number,
-    }
 }
 
 /// A packet of the flow left the node straight from a socket of the node's own; a bit of [`FlowTotals::flags`]. What the

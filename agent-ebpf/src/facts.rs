@@ -194,6 +194,18 @@ pub struct SocketState {
     pub reserved: [u8; 7],
 }
 
+/// A cgroup (v2) by half of the bits of its id, which is below 2^32 until a machine has made some ten million cgroups. 0 where it
+/// tells nothing: unknown, or the root, in which the kernel's own sockets are.
+#[inline(always)]
+#[must_use]
+pub fn cgroup_number(id: u64) -> u32 {
+    const ROOT: u32 = 1;
+    match (id ^ (id >> 32)) as u32 {
+        ROOT => 0,
+        number => number,
+    }
+}
+
 /// A five-tuple.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]

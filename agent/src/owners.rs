@@ -8,10 +8,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use agent_ebpf::{
-    abi::cgroup_number,
-    facts::{SocketKey, SocketTotals},
-};
+use agent_ebpf::facts::{SocketKey, SocketTotals, cgroup_number};
 use wire::v1::Owner;
 
 use crate::{

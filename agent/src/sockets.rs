@@ -3,8 +3,7 @@
 use std::collections::HashMap;
 
 use agent_ebpf::{
-    abi::cgroup_number,
-    facts::{SocketKey, SocketTotals, role},
+    facts::{SocketKey, SocketTotals, cgroup_number, role},
     parse::protocol,
 };
 use wire::v1::Owner;

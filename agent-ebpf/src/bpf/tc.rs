@@ -1,7 +1,8 @@
 //! The tc programs: one body, the direction is an argument. They watch and let pass, whatever happens inside.
 
 use agent_ebpf::{
-    abi::{Direction, FlowTotals, LinkType, Loss, cgroup_number},
+    abi::{Direction, FlowTotals, LinkType, Loss},
+    facts::cgroup_number,
     parse::{Parsed, Skip, parse, protocol},
 };
 use aya_ebpf::{
