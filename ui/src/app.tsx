@@ -1,5 +1,6 @@
 /** The page's frame, wide and narrow. */
 import { useEffect } from 'preact/hooks';
+import { Tables } from './drawer';
 import { MapIcon as MapSign, MoreIcon, NodesIcon, TableIcon } from './icons';
 import { Legend, TopPicker } from './legend';
 import { MapView } from './map';
@@ -8,7 +9,6 @@ import { NodeList } from './panels/nodes';
 import { Panel } from './panels/panel';
 import * as store from './store';
 import { Strip } from './strip';
-import { EdgeTable, TableDrawer } from './table';
 import { CopyButton, ThemeButton, TopBar } from './topbar';
 
 const TABS = [
@@ -81,7 +81,7 @@ function Wide() {
           <MapView />
           <EmptyMap />
         </div>
-        {store.tableOpen.value && <TableDrawer />}
+        {store.tableOpen.value && <Tables close />}
       </div>
       <Panel />
     </div>
@@ -101,7 +101,7 @@ function Narrow() {
         </div>
         <Panel />
       </div>
-      {tab === 'flows' && <EdgeTable />}
+      {tab === 'flows' && <Tables close={false} />}
       {tab === 'nodes' && <NodesTab />}
       {tab === 'more' && <MoreTab />}
     </>
@@ -124,6 +124,8 @@ export function App() {
       class={store.narrow.value ? 'app narrow' : 'app'}
       data-testid="app"
       data-connected={store.connection.value.kind === 'live'}
+      data-at={store.at.value ?? ''}
+      data-past={store.at.value === null ? '' : store.pastState.value}
       data-run={graph?.run}
       data-revision={graph?.revision}
       data-group={store.grouping.value}

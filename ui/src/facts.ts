@@ -69,7 +69,11 @@ export interface Via {
 
 export function via(value: unknown, path: string): Via {
   const of = fields(value, path);
-  return { address: text(of, 'address', path), port: number(of, 'port', path), service: maybeText(of, 'service', path) };
+  return {
+    address: text(of, 'address', path),
+    port: number(of, 'port', path),
+    service: maybeText(of, 'service', path),
+  };
 }
 
 /** A fact about the kernel and the hook that tells it. */

@@ -4,8 +4,8 @@ import { explain, keepAsked, streamUrl } from './ask';
 import type { Wish } from './empty';
 import { elapse, type Graph } from './graph';
 import { findSick } from './health';
-import { remember } from './history';
 import { NOTHING, notice } from './recent';
+import { keepCourse, keepTime } from './rewind';
 import * as store from './store';
 import { follow } from './stream';
 
@@ -45,16 +45,24 @@ export function startFeed(): void {
       later: (run, ms) => setTimeout(run, ms),
       now: () => Date.now(),
     });
-  effect(() => followWish(store.asked.value));
+  const live = (wish: Wish) => {
+    const stop = followWish(wish);
+    return () => {
+      // What came last is not shown over a picture of the past.
+      waiting = null;
+      stop();
+    };
+  };
+  keepTime(live);
+  keepCourse();
   keepAsked();
   setInterval(() => {
     const now = Date.now() + offsetMs;
     store.nowMs.value = now;
     const graph = store.received.peek();
-    if (graph === null || store.connection.peek().kind !== 'live') return;
+    if (graph === null || store.at.peek() !== null || store.connection.peek().kind !== 'live') return;
     const later = elapse(graph, now);
     if (later !== graph && waiting === null) store.received.value = later;
-    store.history.value = remember(store.history.peek(), graph, now);
     recent = notice(recent, graph, now);
     const sick = findSick(graph, recent, now);
     // An equal answer is no news: the picture is not made again for it.

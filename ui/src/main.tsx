@@ -5,6 +5,7 @@ import './style/map.css';
 import './style/table.css';
 import './style/panels.css';
 import './style/facts.css';
+import './style/time.css';
 import './style/narrow.css';
 import { render } from 'preact';
 import { App } from './app';

@@ -1,4 +1,5 @@
 /** Pure: the table's rows and their order. */
+import type { ClusterEvent } from './cluster';
 import type { Graph } from './graph';
 import { lossRatio } from './health';
 import { failed, roundTrips } from './known';
@@ -46,4 +47,30 @@ export function visibleRows(
   const first = Math.max(0, Math.floor(scrollTop / rowHeight) - OVERSCAN);
   const end = Math.min(total, Math.ceil((scrollTop + height) / rowHeight) + OVERSCAN);
   return { first: Math.min(first, Math.max(0, end - 1)), end };
+}
+
+/** What events can be sorted by. */
+export type EventKey = 'time' | 'kind' | 'subject' | 'text';
+/** Sorting of the events. */
+export interface EventSort {
+  readonly key: EventKey;
+  readonly descending: boolean;
+}
+
+/** The events in which every word is found, in order. */
+export function sortEvents(
+  events: readonly ClusterEvent[],
+  wanted: string,
+  sort: EventSort,
+): readonly ClusterEvent[] {
+  const words = wanted.toLowerCase().split(' ').filter(Boolean);
+  const fits = ({ kind, subject, text }: ClusterEvent) => {
+    const all = `${kind} ${subject} ${text}`.toLowerCase();
+    return words.every((word) => all.includes(word));
+  };
+  const read = (event: ClusterEvent) => (sort.key === 'time' ? event.timeMs : event[sort.key]);
+  const sign = sort.descending ? -1 : 1;
+  return events
+    .filter(fits)
+    .sort((a, b) => (read(a) < read(b) ? -sign : read(a) > read(b) ? sign : b.timeMs - a.timeMs));
 }

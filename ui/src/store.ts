@@ -5,15 +5,16 @@ import { type Reason, type Wish, whyEmpty } from './empty';
 import { type Graph, withoutUnderlay } from './graph';
 import { firstGrouping, type Grouping, groupsOf } from './groups';
 import { type Sickness, type Troubles, troubles } from './health';
-import { EMPTY, type History } from './history';
 import { LAYERS, type Layer } from './layers';
 import { arrange, bounds, type Layout, type Rect } from './layout';
+import type { Course } from './past';
 import type { Scene } from './picture';
 import { compose } from './scene';
 import type { Selection } from './select';
 import type { Connection } from './stream';
 import type { Words } from './suggest';
 import { readPlace, writePlace } from './url';
+import type { ClusterEvent } from './view';
 
 /** Views of the phone's tab bar. */
 export type Tab = 'map' | 'flows' | 'nodes' | 'more';
@@ -38,7 +39,13 @@ export const graph = computed<Graph | null>(() =>
 export const connection = signal<Connection>({ kind: 'connecting' });
 /** The collector's time, as far as we can tell between frames. */
 export const nowMs = signal(Date.now());
-export const history = signal<History>(EMPTY);
+/** The second that is looked at; null is now. */
+export const at = signal<number | null>(place.at);
+/** Where a picture of the past stands: `asking`, `shown`, or why there is none. */
+export const pastState = signal('');
+/** The last hour, as the collector told it. */
+export const course = signal<Course | null>(null);
+export const hourEvents = signal<readonly ClusterEvent[]>([]);
 /** Edges that are sick, by what grew within the last minute. */
 export const sick = signal<ReadonlyMap<string, readonly Sickness[]>>(new Map());
 /** Edges with troubles that the page has no room to follow. */
@@ -61,6 +68,10 @@ export const top = signal(place.top);
 /** Counts the times the user asked for a fresh layout. */
 const tidied = signal(0);
 export const tableOpen = signal(place.table);
+/** The links in the order in which the table shows them, for copying. */
+export const listed: { ids: readonly string[] } = { ids: [] };
+/** Whether the table lists events instead of links. */
+export const listing = signal<'links' | 'events'>(place.events ? 'events' : 'links');
 export const tab = signal<Tab>('map');
 export const theme = signal<Theme>(firstTheme());
 export const narrow = signal(false);
@@ -236,7 +247,9 @@ export function keepAddress(): () => void {
     const text = writePlace({
       grouping: chosenGrouping.value,
       selection: selection.value,
+      at: at.value,
       table: tableOpen.value,
+      events: listing.value === 'events',
       query: asked.value.filter,
       hideNoise: asked.value.hideNoise,
       layers: LAYERS.filter((layer) => layers.value.has(layer)),

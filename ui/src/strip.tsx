@@ -1,41 +1,7 @@
-/** Bottom strip: is this live, what passed since the page was opened, what time is it. */
+/** Bottom strip: is this live or the past, the last hour, what time is it. */
 import { clock, rate, span } from './format';
-import { BAR_MS, type Bar, MAX_BARS } from './history';
 import * as store from './store';
-
-const WIDTH = 1200;
-const HEIGHT = 30;
-const STEP = WIDTH / MAX_BARS;
-
-/** Packets per second as bars; what was lost between nodes on top in red. */
-function Bars({ bars }: { bars: readonly Bar[] }) {
-  const most = Math.max(1, ...bars.map((bar) => bar.rate));
-  return (
-    <svg class="bars" viewBox={`0 0 ${WIDTH} ${HEIGHT}`} preserveAspectRatio="none" aria-hidden="true">
-      {Array.from({ length: MAX_BARS - bars.length }, (_, index) => (
-        <rect
-          key={`empty-${index}`}
-          class="bar-empty"
-          x={index * STEP}
-          y={HEIGHT - 2}
-          width={STEP - 3}
-          height="2"
-        />
-      ))}
-      {bars.map((bar, index) => {
-        const x = (MAX_BARS - bars.length + index) * STEP;
-        const height = Math.max(2, (bar.rate / most) * (HEIGHT - 4));
-        const lost = bar.lost > 0 ? Math.max(2, (bar.lost / most) * (HEIGHT - 4)) : 0;
-        return (
-          <g key={bar.atMs}>
-            <rect class="bar" x={x} y={HEIGHT - height} width={STEP - 3} height={height} />
-            {lost > 0 && <rect class="bar-lost" x={x} y={HEIGHT - height} width={STEP - 3} height={lost} />}
-          </g>
-        );
-      })}
-    </svg>
-  );
-}
+import { Timeline } from './timeline';
 
 function State() {
   const connection = store.connection.value;
@@ -54,46 +20,57 @@ function State() {
   );
 }
 
+/** In the past: when, what is wrong with it, and the way back. */
+function Past({ at }: { at: number }) {
+  const state = store.pastState.value;
+  const wrong = state !== 'asking' && state !== 'shown';
+  return (
+    <div class="past" data-testid="past" data-state={wrong ? 'broken' : state} role="status">
+      <button
+        type="button"
+        class="live back"
+        data-testid="back-to-live"
+        onClick={() => {
+          store.at.value = null;
+        }}
+      >
+        <i />
+        <b>Live</b>
+      </button>
+      <b class={wrong ? 'bad' : 'then'} title={wrong ? state : 'The graph as it was'}>
+        {clock(at * 1000)}
+        {wrong && ' ⊘'}
+      </b>
+    </div>
+  );
+}
+
+/** Packets per second of the picture at hand, both ways. */
+function total(): number {
+  let sum = 0;
+  // What carries other traffic would count it twice.
+  for (const edge of store.graph.value?.edges.values() ?? [])
+    if (edge.tunnel === null) sum += edge.rate.forwardSkbs + edge.rate.reverseSkbs;
+  return sum;
+}
+
 /** The whole strip. */
 export function Strip() {
-  const { bars } = store.history.value;
-  const newest = bars[bars.length - 1];
   const now = store.nowMs.value;
-  const window = MAX_BARS * BAR_MS;
+  const at = store.at.value;
+  const since = store.graph.value?.sinceMs ?? null;
   return (
-    <footer class="strip">
-      <State />
-      <div
-        class="timeline"
-        title="Packets per second over all links since this page was opened; the red part was lost between nodes"
-      >
-        <Bars bars={bars} />
-        <div class="ticks" aria-hidden="true">
-          {store.narrow.value ? (
-            <>
-              <span>−60 min</span>
-              <span>−30</span>
-            </>
-          ) : (
-            <>
-              <span>{clock(now - window).slice(0, 5)}</span>
-              <span>{clock(now - window * 0.75).slice(0, 5)}</span>
-              <span>{clock(now - window * 0.5).slice(0, 5)}</span>
-              <span>{clock(now - window * 0.25).slice(0, 5)}</span>
-            </>
-          )}
-          <span>now</span>
-        </div>
-      </div>
+    <footer class={at === null ? 'strip' : 'strip rewound'}>
+      {at === null ? <State /> : <Past at={at} />}
+      <Timeline />
       {!store.narrow.value && (
         <>
           <div class="total">
             <span>
-              <b data-testid="total-rate">{rate(newest?.rate ?? 0)}</b> packets/s
+              <b data-testid="total-rate">{rate(total())}</b> packets/s
             </span>
-            {store.graph.value?.sinceMs != null && (
-              <small>counting for {span(now - store.graph.value.sinceMs)}</small>
-            )}
+            {since !== null && at === null && <small>counting for {span(now - since)}</small>}
+            {at !== null && <small>mean of {(store.course.value?.bucketMs ?? 0) / 1000} s then</small>}
           </div>
           <time class="clock" data-testid="clock" dateTime={new Date(now).toISOString()}>
             <b>{clock(now)}</b> UTC

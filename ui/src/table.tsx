@@ -1,13 +1,14 @@
 /** The live table of links: the map's accessible twin. A real table; only the rows near the view are in the page. */
 import { useSignal } from '@preact/signals';
-import { useEffect, useRef } from 'preact/hooks';
+import { useRef } from 'preact/hooks';
 import { bytes, count, percent, rate, service, shortName } from './format';
 import type { Graph } from './graph';
 import { isLossy, lossRatio } from './health';
-import { CloseIcon, LossIcon } from './icons';
+import { LossIcon } from './icons';
 import { duration, failed, roundTrips } from './known';
 import { Why } from './panels/banners';
-import { order, type Sort, type SortKey, visibleRows } from './rows';
+import { order, type Sort, type SortKey } from './rows';
+import { useScroller } from './scroller';
 import * as store from './store';
 import type { Edge, Vertex } from './view';
 
@@ -135,24 +136,8 @@ function Head({ sort, onSort }: { sort: Sort; onSort: (key: SortKey) => void }) 
 /** The table with its own scrolling. */
 export function EdgeTable() {
   const sort = useSignal<Sort>({ key: 'rate', descending: true });
-  const view = useSignal({ top: 0, height: 600 });
-  const active = useSignal(0);
-  const box = useRef<HTMLDivElement>(null);
+  const scroller = useScroller();
   const kept = useRef<{ ids: string[]; at: number; by: unknown[] }>({ ids: [], at: 0, by: [] });
-  useEffect(() => {
-    const element = box.current;
-    if (element === null) return;
-    const tell = () => {
-      view.value = { top: element.scrollTop, height: element.clientHeight };
-    };
-    const observer = new ResizeObserver(tell);
-    observer.observe(element);
-    element.addEventListener('scroll', tell, { passive: true });
-    return () => {
-      observer.disconnect();
-      element.removeEventListener('scroll', tell);
-    };
-  }, [view]);
   const graph = store.graph.value;
   if (graph === null) return <p class="empty">Waiting for the collector's first picture.</p>;
   const rowHeight = store.narrow.value ? 44 : 30;
@@ -160,30 +145,22 @@ export function EdgeTable() {
   const by = [sort.value, store.shown.value, graph.edges.size];
   if (now - kept.current.at > REORDER_MS || by.some((value, index) => value !== kept.current.by[index]))
     kept.current = { ids: order(graph, sort.value), at: now, by };
+  store.listed.ids = kept.current.ids;
   const ids = kept.current.ids.filter((id) => graph.edges.has(id));
-  const { first, end } = visibleRows(ids.length, view.value.top, view.value.height, rowHeight);
+  const { first, end, reachable } = scroller.window(ids.length, rowHeight);
   const onSort = (key: SortKey) => {
     const before = sort.value;
     const text = key === 'client' || key === 'server' || key === 'port';
     sort.value = { key, descending: before.key === key ? !before.descending : !text };
   };
-  const move = (event: KeyboardEvent) => {
-    const step = event.key === 'ArrowDown' ? 1 : event.key === 'ArrowUp' ? -1 : 0;
-    const element = box.current;
-    if (step === 0 || element === null || !(event.target as HTMLElement).matches('tr')) return;
-    event.preventDefault();
-    active.value = Math.max(0, Math.min(ids.length - 1, active.value + step));
-    const top = active.value * rowHeight;
-    if (top < element.scrollTop) element.scrollTop = top;
-    else if (top + rowHeight * 2.2 > element.scrollTop + element.clientHeight)
-      element.scrollTop = top + rowHeight * 2.2 - element.clientHeight;
-    requestAnimationFrame(() =>
-      element.querySelector<HTMLElement>(`tr[aria-rowindex="${active.value + 2}"]`)?.focus(),
-    );
-  };
-  const reachable = Math.min(Math.max(active.value, first), Math.max(first, end - 1));
   return (
-    <section class="table-box" ref={box} tabIndex={0} onKeyDown={move} aria-label="Links">
+    <section
+      class="table-box"
+      ref={scroller.box}
+      tabIndex={0}
+      onKeyDown={(event) => scroller.move(event, ids.length, rowHeight)}
+      aria-label="Links"
+    >
       <table data-testid="edge-table" aria-rowcount={ids.length + 1}>
         <caption class="hidden">Links of the cluster, {count(ids.length)} in all</caption>
         <Head sort={sort.value} onSort={onSort} />
@@ -213,27 +190,5 @@ export function EdgeTable() {
         </div>
       )}
     </section>
-  );
-}
-
-/** The table as a drawer under the map. */
-export function TableDrawer() {
-  return (
-    <div class="drawer">
-      <div class="drawer-head">
-        <h2>Links</h2>
-        <button
-          type="button"
-          class="icon-button"
-          aria-label="Close the table"
-          onClick={() => {
-            store.tableOpen.value = false;
-          }}
-        >
-          <CloseIcon />
-        </button>
-      </div>
-      <EdgeTable />
-    </div>
   );
 }

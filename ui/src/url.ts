@@ -11,7 +11,11 @@ const TOP = 1500;
 export interface Place {
   readonly grouping: Grouping | null;
   readonly selection: Selection | null;
+  /** The second that is looked at; null is now. */
+  readonly at: number | null;
   readonly table: boolean;
+  /** The table lists events. */
+  readonly events: boolean;
   /** The filter. */
   readonly query: string;
   readonly hideNoise: boolean;
@@ -29,13 +33,19 @@ export function readPlace(search: string): Place {
   return {
     grouping: GROUPINGS.find((one) => one === group) ?? null,
     selection: readSelection(of),
-    table: of.get('table') === '1',
+    at: readTime(of.get('at')),
+    table: of.get('table') === '1' || of.get('table') === 'events',
+    events: of.get('table') === 'events',
     query: of.get('q') ?? '',
     hideNoise: of.get('noise') === 'hide',
     layers: readLayers(of.get('layers')),
     top: TOPS.find((one) => String(one) === of.get('top')) ?? TOP,
     underlay: of.get('underlay') === '1',
   };
+}
+
+function readTime(text: string | null): number | null {
+  return text !== null && /^\d{1,12}$/.test(text) ? Number(text) : null;
 }
 
 function readLayers(text: string | null): readonly Layer[] {
@@ -70,7 +80,7 @@ function readEnd(text: string | null): End | null {
 
 /** Writes a query string; empty when everything is as it comes. */
 export function writePlace(place: Place): string {
-  const { grouping, selection, table, query, underlay, hideNoise, layers, top } = place;
+  const { grouping, selection, at, table, events, query, underlay, hideNoise, layers, top } = place;
   const of = new URLSearchParams();
   if (grouping !== null) of.set('group', grouping);
   if (query !== '') of.set('q', query);
@@ -81,7 +91,8 @@ export function writePlace(place: Place): string {
     of.set('from', writeEnd(selection.from));
     of.set('to', writeEnd(selection.to));
   } else if (selection !== null) of.set(selection.kind === 'group' ? 'tile' : selection.kind, selection.id);
-  if (table) of.set('table', '1');
+  if (at !== null) of.set('at', String(at));
+  if (table) of.set('table', events ? 'events' : '1');
   if (underlay) of.set('underlay', '1');
   const text = of.toString();
   return text === '' ? '' : `?${text}`;

@@ -1,10 +1,9 @@
-/** The small pure rooms: address, rows, history, camera, words. */
+/** The small pure rooms: address, rows, camera, words. */
 import { describe, expect, it } from 'vitest';
 import { between, fit, toWorld, zoomAt } from '../src/camera';
 import * as format from '../src/format';
 import { firstGrouping, groupsOf } from '../src/groups';
 import { troubles } from '../src/health';
-import { BAR_MS, chartOf, EMPTY, MAX_BARS, MAX_POINTS, MAX_TRAILS, remember, summed } from '../src/history';
 import { LAYERS } from '../src/layers';
 import { order, visibleRows } from '../src/rows';
 import { readPlace, writePlace } from '../src/url';
@@ -13,7 +12,9 @@ import { edge, graphOf, node, pod } from './make';
 const BARE = {
   grouping: null,
   selection: null,
+  at: null,
   table: false,
+  events: false,
   query: '',
   underlay: false,
   hideNoise: false,
@@ -27,7 +28,9 @@ describe('the address', () => {
       ...BARE,
       grouping: 'node',
       selection: { kind: 'edge', id: 'a b>c:80/tcp' },
+      at: 1_795_000_000,
       table: true,
+      events: true,
       query: 'ns:"x y" -port:443',
       underlay: true,
       hideNoise: true,
@@ -87,27 +90,6 @@ describe('the table', () => {
     expect(visibleRows(0, 0, 600, 30)).toEqual({ first: 0, end: 0 });
     expect(visibleRows(5, 90_000, 600, 30)).toEqual({ first: 4, end: 5 });
   });
-});
-
-it('what is remembered is bounded', () => {
-  const pods = Array.from({ length: 60 }, (_, index) => pod(`p${index}`));
-  const edges = pods.flatMap((a) => pods.map((b) => edge(a.id, b.id, 1))).slice(0, MAX_TRAILS + 100);
-  const graph = graphOf(pods, edges);
-  let history = EMPTY;
-  for (let second = 0; second < 5; second++) history = remember(history, graph, second * 1000);
-  expect(history.trails.size).toBe(MAX_TRAILS);
-  expect(history.bars).toHaveLength(1);
-  const small = graphOf(pods, edges.slice(0, 1));
-  const first = () => history.trails.get(edges[0]?.id ?? '') ?? { rate: [], loss: [], hour: [] };
-  expect(chartOf(first()).span).toBe('last 2 min');
-  for (let second = 5; second < (MAX_BARS * BAR_MS) / 1000 + 300; second++)
-    history = remember(history, small, second * 1000);
-  expect(history.bars).toHaveLength(MAX_BARS);
-  expect(first().rate).toHaveLength(MAX_POINTS);
-  expect(first().hour).toHaveLength(MAX_BARS);
-  expect(chartOf(first())).toMatchObject({ span: 'last 60 min', rate: Array(MAX_BARS).fill(1) });
-  // Two of the same add up; what is lost is the worse of both.
-  expect(chartOf(summed([first(), first()])).rate).toEqual(Array(MAX_BARS).fill(2));
 });
 
 describe('the camera', () => {

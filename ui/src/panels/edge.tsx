@@ -2,14 +2,14 @@
 import { bytes, callName, clock, count, percent, rate, service } from '../format';
 import type { Graph } from '../graph';
 import { isLossy, lossRatio, lostPackets } from '../health';
-import { chartOf } from '../history';
 import { ArrowIcon, LossIcon } from '../icons';
 import { duration, roundTrips } from '../known';
 import { isDns } from '../layers';
 import * as store from '../store';
 import type { Amount, Edge, Side } from '../view';
+import { LastHour } from './course';
 import { EdgeFacts } from './facts';
-import { Ail, Badge, Chart, Fact, Stats, VertexLink } from './parts';
+import { Ail, Badge, Fact, Stats, VertexLink } from './parts';
 
 function State({ edge }: { edge: Edge }) {
   if (isLossy(edge))
@@ -141,8 +141,6 @@ function LostBetween({ edge }: { edge: Edge }) {
 /** Everything about one link. */
 export function EdgePanel({ edge, graph }: { edge: Edge; graph: Graph }) {
   const lossy = isLossy(edge);
-  const trail = store.history.value.trails.get(edge.id);
-  const chart = trail === undefined ? undefined : chartOf(trail);
   const client = graph.vertices.get(edge.client);
   const server = graph.vertices.get(edge.server);
   const measured = edge.loss.status === 'measured';
@@ -189,25 +187,7 @@ export function EdgePanel({ edge, graph }: { edge: Edge; graph: Graph }) {
           ))}
         </ul>
       )}
-      {lossy && chart !== undefined && (
-        <section>
-          <h3>
-            Loss <span>{chart.span}</span>
-          </h3>
-          <Chart values={chart.loss} tone="bad" label={`Loss, ${chart.span}`} />
-        </section>
-      )}
-      {chart !== undefined && (
-        <section>
-          <h3>
-            Packets/s{' '}
-            <span>
-              {rate(chart.rate[0] ?? 0)} → {rate(edge.rate.forwardSkbs)} · {chart.span}
-            </span>
-          </h3>
-          <Chart values={chart.rate} tone="l4" label={`Packets per second, ${chart.span}`} />
-        </section>
-      )}
+      <LastHour of={{ edge: edge.id }} />
       <section>
         <h3>
           Lost between <span>segments · last 10 s</span>

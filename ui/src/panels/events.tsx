@@ -1,21 +1,19 @@
 /** What happened to the cluster itself: pods that came and went, workloads scaled, nodes that fell silent. */
 import { clock } from '../format';
 import type { Graph } from '../graph';
+import { subjectOf, toneOf } from '../past';
 import * as store from '../store';
 import type { ClusterEvent } from '../view';
 
 /** Events listed; the graph keeps more. */
 const SHOWN = 12;
 
-/** Health colours are for what is unhealthy; the words say it, too. */
-function tone(event: ClusterEvent): 'bad' | 'warning' | '' {
-  if (event.kind === 'pod-failed' || event.kind === 'node-lost') return 'bad';
-  return event.kind === 'node-late' ? 'warning' : '';
-}
-
-function target(event: ClusterEvent, graph: Graph): Parameters<typeof store.select>[0] {
+/** What an event is about, if it is on the map. */
+export function targetOf(event: ClusterEvent, graph: Graph): Parameters<typeof store.select>[0] {
   if (event.kind.startsWith('node-'))
     return graph.nodes.has(event.subject) ? { kind: 'node', id: event.subject } : null;
+  if (event.kind.startsWith('edge-'))
+    return graph.edges.has(event.subject) ? { kind: 'edge', id: event.subject } : null;
   const id = `pod:${event.subject}`;
   return graph.vertices.has(id) ? { kind: 'vertex', id } : null;
 }
@@ -31,12 +29,12 @@ export function EventList({ graph }: { graph: Graph }) {
       </h3>
       <ul class="pod-list">
         {newest.map((event) => {
-          const to = target(event, graph);
+          const to = targetOf(event, graph);
           const line = (
             <>
               <span class="muted">{clock(event.timeMs)}</span>
-              <span class="cut">{event.subject}</span>
-              <span class={tone(event)}>{event.text}</span>
+              <span class="cut">{subjectOf(event.subject)}</span>
+              <span class={toneOf(event.kind)}>{event.text}</span>
             </>
           );
           return (

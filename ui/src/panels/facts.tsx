@@ -304,7 +304,9 @@ function Counted({ edge }: { edge: Edge }) {
           </Fact>
         )}
         {edge.translated && (
-          <Fact name="Translated">another link may count the same packets, before or after the translation</Fact>
+          <Fact name="Translated">
+            another link may count the same packets, before or after the translation
+          </Fact>
         )}
       </dl>
     </section>

@@ -6,6 +6,7 @@ import { WarningIcon } from '../icons';
 import { edgesOf } from '../select';
 import * as store from '../store';
 import type { NodeView } from '../view';
+import { LastHour } from './course';
 import { Kernel } from './kernel';
 import { Badge, EdgeList, Fact, Stats } from './parts';
 
@@ -97,6 +98,7 @@ export function NodePanel({ node, graph, grouping }: { node: NodeView; graph: Gr
         <Fact name="Counted as other">{count(node.otherSkbs)} skbs</Fact>
         {node.agentVersion !== null && <Fact name="Agent">{node.agentVersion}</Fact>}
       </dl>
+      <LastHour of={{ vertex: `node:${node.name}`, view: 'node' }} />
       <Kernel node={node} />
       <Trouble
         title="Telemetry lost"

@@ -7,7 +7,7 @@ import * as store from '../store';
 import type { Vertex } from '../view';
 import { EventList } from './events';
 import { NodeList } from './nodes';
-import { Badge, EdgeList } from './parts';
+import { Badge, EdgeList, PodList } from './parts';
 
 function Pods({ title, pods }: { title: string; pods: readonly Vertex[] }) {
   if (pods.length === 0) return null;
@@ -16,21 +16,7 @@ function Pods({ title, pods }: { title: string; pods: readonly Vertex[] }) {
       <h3>
         {title} <span>{pods.length}</span>
       </h3>
-      <ul class="pod-list">
-        {pods.slice(0, 12).map((pod) => (
-          <li key={pod.id}>
-            <button
-              type="button"
-              class="pod-line"
-              onClick={() => store.select({ kind: 'vertex', id: pod.id })}
-            >
-              <i class={`square ${pod.phase}`} />
-              <span class="cut">{pod.name}</span>
-              <span class="muted">{pod.node ?? ''}</span>
-            </button>
-          </li>
-        ))}
-      </ul>
+      <PodList pods={pods} limit={12} />
     </section>
   );
 }

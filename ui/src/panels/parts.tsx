@@ -5,7 +5,7 @@ import type { Graph } from '../graph';
 import { isLossy, lossRatio, type Sickness } from '../health';
 import { ArrowIcon, ConnectsIcon, DnsIcon, DropsIcon, LossIcon } from '../icons';
 import * as store from '../store';
-import type { Edge } from '../view';
+import type { Edge, Vertex } from '../view';
 
 /** A word on a tinted pill. */
 export function Badge({
@@ -61,25 +61,30 @@ export function Ail({ of }: { of: Sickness }) {
   );
 }
 
-/** A line chart that grows from the right, filled below. */
+/** A line chart over all of its values, filled below; it breaks where nothing is known. `hand` marks a place on it. */
 export function Chart({
   values,
   tone,
   label,
+  hand,
 }: {
-  values: readonly number[];
+  values: readonly (number | null)[];
   tone: 'bad' | 'l4';
   label: string;
+  hand: number | null;
 }) {
-  const most = Math.max(...values, tone === 'bad' ? 0.02 : 1) * 1.15;
+  const most = Math.max(...values.map((value) => value ?? 0), tone === 'bad' ? 0.02 : 1) * 1.15;
   const width = 300;
   const height = 32;
-  const step = width / 119;
-  const points = values.map((value, index) => {
-    const x = width - (values.length - 1 - index) * step;
-    return `${x.toFixed(1)},${(height - 1.5 - (value / most) * (height - 4)).toFixed(1)}`;
+  const step = width / Math.max(1, values.length - 1);
+  const runs: { from: number; points: string[] }[] = [];
+  values.forEach((value, index) => {
+    if (value === null) return;
+    if (index === 0 || values[index - 1] === null || runs.length === 0)
+      runs.push({ from: index, points: [] });
+    const y = height - 1.5 - (value / most) * (height - 4);
+    runs[runs.length - 1]?.points.push(`${(index * step).toFixed(1)},${y.toFixed(1)}`);
   });
-  const start = width - (values.length - 1) * step;
   return (
     <svg
       class={`chart ${tone}`}
@@ -88,14 +93,17 @@ export function Chart({
       role="img"
       aria-label={label}
     >
-      {points.length > 1 && (
-        <>
-          <path
-            class="chart-fill"
-            d={`M${start.toFixed(1)},${height} L${points.join(' L')} L${width},${height} Z`}
-          />
-          <path class="chart-line" d={`M${points.join(' L')}`} vector-effect="non-scaling-stroke" />
-        </>
+      {runs.map(({ from, points }) => {
+        const [left, right] = [from, from + points.length - 1].map((index) => (index * step).toFixed(1));
+        return (
+          <g key={from}>
+            <path class="chart-fill" d={`M${left},${height} L${points.join(' L')} L${right},${height} Z`} />
+            <path class="chart-line" d={`M${points.join(' L')}`} vector-effect="non-scaling-stroke" />
+          </g>
+        );
+      })}
+      {hand !== null && hand >= 0 && hand <= 1 && (
+        <rect class="chart-hand" x={(hand * width).toFixed(1)} y="0" width="1.2" height={height} />
       )}
     </svg>
   );
@@ -166,5 +174,29 @@ export function EdgeList({
       })}
       {edges.length > limit && <li class="muted">and {edges.length - limit} more in the table</li>}
     </ul>
+  );
+}
+
+/** Pods as a list of lines, each of which selects its pod. */
+export function PodList({ pods, limit }: { pods: readonly Vertex[]; limit: number }) {
+  return (
+    <>
+      <ul class="pod-list">
+        {pods.slice(0, limit).map((pod) => (
+          <li key={pod.id}>
+            <button
+              type="button"
+              class="pod-line"
+              onClick={() => store.select({ kind: 'vertex', id: pod.id })}
+            >
+              <i class={`square ${pod.phase}`} />
+              <span class="cut">{pod.name}</span>
+              <span class="muted">{pod.node ?? ''}</span>
+            </button>
+          </li>
+        ))}
+      </ul>
+      {pods.length > limit && <p class="note">{pods.length - limit} more.</p>}
+    </>
   );
 }

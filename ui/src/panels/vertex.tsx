@@ -6,6 +6,7 @@ import { isLossy } from '../health';
 import { edgesOf, type Selection } from '../select';
 import * as store from '../store';
 import type { Edge, Vertex } from '../view';
+import { LastHour } from './course';
 import { Badge, EdgeList, Fact, Stats } from './parts';
 
 /** How many links, and what they carry. */
@@ -105,6 +106,7 @@ export function VertexPanel({
         {vertex.hostNetwork && <Fact name="Network">the node's own</Fact>}
         {vertex.createdMs !== null && <Fact name="Created">{clock(vertex.createdMs)} UTC</Fact>}
       </dl>
+      <LastHour of={{ vertex: vertex.id, view: 'pod' }} />
       <section>
         <h3>
           Links <span>{edges.length}</span>
@@ -151,6 +153,9 @@ export function BundlePanel({
         </p>
       )}
       <Stats items={sums(edges)} />
+      {grouping === 'namespace' && selection.kind === 'group' && !selection.id.startsWith('~') && (
+        <LastHour of={{ vertex: `namespace:${selection.id}`, view: 'namespace' }} />
+      )}
       <section>
         <h3>
           Links <span>{edges.length}</span>

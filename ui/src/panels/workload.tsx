@@ -1,12 +1,11 @@
 /** A workload: its pods and how they are, what it serves and asks for, its last hour. */
-import { count, rate, service } from '../format';
+import { count, service } from '../format';
 import { type Graph, isPresent, workloadKey } from '../graph';
 import type { Grouping } from '../groups';
-import { chartOf, summed } from '../history';
 import { edgesOf } from '../select';
-import * as store from '../store';
 import type { Edge, Vertex } from '../view';
-import { Badge, Chart, EdgeList, Fact, Stats } from './parts';
+import { LastHour } from './course';
+import { Badge, EdgeList, Fact, PodList, Stats } from './parts';
 import { sums, worstFirst } from './vertex';
 
 /** Pods listed at once. */
@@ -41,18 +40,13 @@ export function WorkloadPanel({ id, graph, grouping }: { id: string; graph: Grap
   const members = new Set(pods.map((pod) => pod.id));
   const edges = edgesOf({ kind: 'workload', id }, graph, grouping);
   const nodes = new Set(pods.map((pod) => pod.node).filter((node) => node !== null));
-  const history = store.history.value.trails;
-  const trails = edges.flatMap((edge) => history.get(edge.id) ?? []);
-  const chart = trails.length === 0 ? null : chartOf(summed(trails));
+  const kind = pods[0]?.workloadKind;
   const ports = served(edges, members);
-  const now = edges.reduce((sum, edge) => sum + edge.rate.forwardSkbs, 0);
   return (
     <article data-testid="workload-panel" data-workload={id}>
       <Health pods={pods} />
       <h2 class="breakable">{id.slice(id.indexOf('/') + 1)}</h2>
-      <p class="subline">
-        {[id.slice(0, id.indexOf('/')), pods[0]?.workloadKind].filter(Boolean).join(' · ')}
-      </p>
+      <p class="subline">{[id.slice(0, id.indexOf('/')), kind].filter(Boolean).join(' · ')}</p>
       <Stats items={sums(edges)} />
       <dl>
         <Fact name="Pods">
@@ -61,17 +55,8 @@ export function WorkloadPanel({ id, graph, grouping }: { id: string; graph: Grap
         </Fact>
         {ports !== '' && <Fact name="Answers on">{ports}</Fact>}
       </dl>
-      {chart !== null && (
-        <section>
-          <h3>
-            Packets/s{' '}
-            <span>
-              {rate(chart.rate[0] ?? 0)} → {rate(now)} · {chart.span}
-              {trails.length < edges.length && `, ${trails.length} of ${edges.length} links`}
-            </span>
-          </h3>
-          <Chart values={chart.rate} tone="l4" label={`Packets per second, ${chart.span}`} />
-        </section>
+      {kind != null && (
+        <LastHour of={{ vertex: `workload:${id.replace('/', `/${kind}/`)}`, view: 'workload' }} />
       )}
       <section>
         <h3>
@@ -87,22 +72,7 @@ export function WorkloadPanel({ id, graph, grouping }: { id: string; graph: Grap
         <h3>
           Pods <span>{count(pods.length)}</span>
         </h3>
-        <ul class="pod-list">
-          {pods.slice(0, MAX_PODS).map((pod) => (
-            <li key={pod.id}>
-              <button
-                type="button"
-                class="pod-line"
-                onClick={() => store.select({ kind: 'vertex', id: pod.id })}
-              >
-                <i class={`square ${pod.phase}`} />
-                <span class="cut">{pod.name}</span>
-                <span class="muted">{pod.node ?? ''}</span>
-              </button>
-            </li>
-          ))}
-        </ul>
-        {pods.length > MAX_PODS && <p class="note">{count(pods.length - MAX_PODS)} more.</p>}
+        <PodList pods={pods} limit={MAX_PODS} />
       </section>
     </article>
   );
