@@ -55,6 +55,12 @@ pub struct Args {
     /// Begin the recording again when it is over.
     #[arg(long, env = "ORRERY_REPLAY_LOOP", requires = "replay")]
     pub replay_loop: bool,
+    /// Keep totals and the last hour here over restarts.
+    #[arg(long, env = "ORRERY_STATE_DIR", value_name = "DIR", conflicts_with = "replay")]
+    pub state_dir: Option<PathBuf>,
+    /// How large the kept state may grow.
+    #[arg(long, env = "ORRERY_STATE_MAX", default_value = "1GiB", value_name = "SIZE")]
+    pub state_max: String,
     /// How long an ended edge stays on the map.
     #[arg(long, env = "ORRERY_RETENTION", default_value = "10m", value_name = "DURATION")]
     pub retention: String,
@@ -120,6 +126,8 @@ pub struct Config {
     pub record: Option<(PathBuf, u64)>,
     /// What to replay, and whether again and again.
     pub replay: Option<(PathBuf, bool)>,
+    /// Where state is kept, and how much.
+    pub state: Option<(PathBuf, u64)>,
     /// What is held.
     pub bounds: Bounds,
     /// What is remembered.
@@ -152,8 +160,10 @@ pub enum ConfigError {
         hint: &'static str,
     },
     /// Not a size.
-    #[error("--record-max is no size: {value}; hint: 500KiB, 64MiB, 2GiB")]
+    #[error("--{flag} is no size: {value}; hint: 500KiB, 64MiB, 2GiB")]
     Size {
+        /// Which flag.
+        flag: &'static str,
         /// What was given.
         value: String,
     },
@@ -203,7 +213,9 @@ impl TryFrom<Args> for Config {
             .ok()
             .and_then(|duration| Ns::try_from(duration.as_nanos()).ok())
             .ok_or_else(|| ConfigError::Duration { value: args.retention.clone() })?;
-        let record_max = size(&args.record_max).ok_or_else(|| ConfigError::Size { value: args.record_max.clone() })?;
+        let bytes = |flag, value: &str| size(value).ok_or_else(|| ConfigError::Size { flag, value: value.to_owned() });
+        let record_max = bytes("record-max", &args.record_max)?;
+        let state_max = bytes("state-max", &args.state_max)?;
         if args.cluster.is_empty() || args.cluster.len() > 253 {
             return Err(ConfigError::Cluster);
         }
@@ -216,6 +228,7 @@ impl TryFrom<Args> for Config {
             names,
             cluster: args.cluster,
             record: args.record.map(|path| (path, record_max)),
+            state: args.state_dir.map(|dir| (dir, state_max)),
             replay: args.replay.map(|path| (path, args.replay_loop)),
             bounds: Bounds { rows: args.bound_rows, nodes: args.bound_nodes, retention, ..Bounds::default() },
             history: history::Span { bucket: Ns::from(args.history_bucket) * SECOND, ..history::Span::default() },

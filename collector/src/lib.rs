@@ -3,7 +3,7 @@
 //! The rooms, in the order a report walks through them: [`listen`] binds, [`ingest`] limits and decodes, [`hub`] (one task)
 //! owns [`merge`] and [`names`], [`project`] makes rows of them for a [`graph`], [`stream`] and [`http`] tell browsers in the
 //! form of [`view`], as far as a [`filter`] lets it through. [`history`] remembers the last hour, and [`past`] tells of it.
-//! Beside the road: [`record`] and [`replay`], [`pods`] and
+//! Beside the road: [`state`] (what [`keep`] says outlives a run), [`record`] and [`replay`], [`pods`] and
 //! [`kubernetes`], [`events`], [`metrics`], [`config`]. [`loss`], [`rate`], [`merge`], [`names`], [`project`], [`filter`],
 //! [`events`], [`history`] and [`graph`] are pure: no IO, no clock, time is an argument. The clock is
 //! read in [`clock`].
@@ -19,6 +19,7 @@ pub mod http;
 pub mod hub;
 pub mod hubble;
 pub mod ingest;
+pub mod keep;
 pub mod kubernetes;
 pub mod listen;
 pub mod loss;
@@ -31,11 +32,13 @@ pub mod project;
 pub mod rate;
 pub mod record;
 pub mod replay;
+pub mod state;
 pub mod stream;
 pub mod time;
 pub mod view;
 
 use std::{
+    path::Path,
     sync::{Arc, atomic::AtomicBool},
     time::Duration,
 };
@@ -49,7 +52,7 @@ use tokio::{
 
 use self::{
     config::{Config, Source},
-    hub::{Hub, Setup},
+    hub::{Hub, Restored, Setup},
     listen::{Listeners, ReportListener},
     metrics::Metrics,
 };
@@ -88,6 +91,19 @@ pub async fn run(
         (Source::None, Some(_)) => "recording",
         (Source::None, None) => "none",
     };
+    let now = clock::now();
+    let (state, restored) = match &config.state {
+        Some((dir, max_bytes)) => {
+            let (state, restored) = restore(dir, *max_bytes, &config, now, &metrics).context("open the kept state")?;
+            (Some(state), restored)
+        }
+        None => (None, None),
+    };
+    let writer = state.map(|state| {
+        let (writer, work) = state.writer();
+        tasks.spawn_blocking(work);
+        writer
+    });
     let (hub, handle) = Hub::new(Setup {
         run,
         cluster: config.cluster.clone(),
@@ -96,6 +112,8 @@ pub async fn run(
         names_source,
         clock: clock::now,
         metrics: Arc::clone(&metrics),
+        restored,
+        writer,
     });
     tasks.spawn(hub.run(stopped.clone()));
     let ready = Arc::new(AtomicBool::new(config.names == Source::None));
@@ -163,6 +181,24 @@ pub async fn run(
         tracing::warn!("connections were cut: they did not end in time");
     }
     Ok(())
+}
+
+/// Opens the state directory; what it holds that makes no sense is set aside.
+fn restore(
+    dir: &Path,
+    max_bytes: u64,
+    config: &Config,
+    now: time::Ns,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<(state::State, Option<Restored>)> {
+    let (mut state, kept) = state::State::open(dir, max_bytes, Arc::clone(metrics))?;
+    match Restored::of(&kept, config.bounds, config.history, now) {
+        Ok(restored) => Ok((state, restored)),
+        Err(damaged) => {
+            state.set_aside(&damaged.to_string()).context("set the kept state aside")?;
+            Ok((state, None))
+        }
+    }
 }
 
 async fn serve_tcp(listener: tokio::net::TcpListener, router: Router, mut stopped: watch::Receiver<bool>) {

@@ -126,6 +126,17 @@ impl Direction {
         *self = Self { carried: self.carried.saturating_add(self.shown), ..Self::default() };
     }
 
+    /// What was confirmed so far.
+    #[must_use]
+    pub fn lost(&self) -> u64 {
+        self.carried.saturating_add(self.shown)
+    }
+
+    /// An earlier run had confirmed this much.
+    pub fn resume(&mut self, lost: u64) {
+        *self = Self { carried: lost, ..Self::default() };
+    }
+
     /// Takes in what both sides know by now. `from_first` says that both watched from the first packet on.
     pub fn observe(&mut self, sender: &Track, receiver: &Track, delta: Ns, from_first: bool) {
         let mut newest = self.estimates.back().map(|estimate| estimate.at);
@@ -198,7 +209,7 @@ impl Direction {
     #[must_use]
     pub fn loss(&self, now: Ns) -> Option<Loss> {
         let last = self.estimates.back()?;
-        let lost = self.carried.saturating_add(self.shown);
+        let lost = self.lost();
         let calm = Loss { lost, recent_lost: 0.0, recent_sent: 0.0 };
         let moved = self
             .estimates

@@ -26,6 +26,11 @@ pub struct Metrics {
     pub rows: Gauge,
     pub history_bytes: Gauge,
     pub history_buckets: Gauge,
+    pub state_batches: Counter,
+    pub state_bytes: Gauge,
+    pub state_failures: Counter,
+    pub state_set_aside: Counter,
+    pub state_waits: Counter,
     pub clients: Family<Label, Gauge>,
     pub refused_clients: Counter,
     pub views: Gauge,
@@ -57,6 +62,11 @@ impl Default for Metrics {
             rows: Gauge::default(),
             history_bytes: Gauge::default(),
             history_buckets: Gauge::default(),
+            state_batches: Counter::default(),
+            state_bytes: Gauge::default(),
+            state_failures: Counter::default(),
+            state_set_aside: Counter::default(),
+            state_waits: Counter::default(),
             clients: Family::default(),
             refused_clients: Counter::default(),
             views: Gauge::default(),
@@ -91,6 +101,11 @@ impl Metrics {
         registry.register("merge_rows", "Rows: edge side, device, incarnation", self.rows.clone());
         registry.register("history_bytes", "Bytes of all buckets of the history", self.history_bytes.clone());
         registry.register("history_buckets", "Buckets of the history", self.history_buckets.clone());
+        registry.register("state_batches", "Batches written to the state directory", self.state_batches.clone());
+        registry.register("state_bytes", "Size of the state's file", self.state_bytes.clone());
+        registry.register("state_failures", "Batches that could not be written", self.state_failures.clone());
+        registry.register("state_set_aside", "Files that could not be read", self.state_set_aside.clone());
+        registry.register("state_waits", "Times the disk did not keep up", self.state_waits.clone());
         registry.register("stream_clients", "Open streams, by view", self.clients.clone());
         registry.register("stream_views", "Different views looked at", self.views.clone());
         registry.register("stream_refused_views", "Views refused: too many", self.refused_views.clone());

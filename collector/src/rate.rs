@@ -51,8 +51,18 @@ pub fn rate(readings: impl DoubleEndedIterator<Item = Reading> + Clone, first_se
     }
     let before = newest.last.saturating_sub(WINDOW);
     let base = readings.rev().find(|reading| reading.last <= before && reading.skbs < newest.skbs);
-    // Without an older reading the edge began inside the window: its first packet opens the interval.
-    let base = base.unwrap_or(Reading { at: first_seen, last: first_seen, skbs: 1, bytes: 0, connections: 0 });
+    let base = match base {
+        Some(base) => base,
+        // Without an older reading the edge began inside the window: its first packet opens the interval.
+        None if first_seen >= newest.last.saturating_sub(MAX_WINDOW) => {
+            Reading { at: first_seen, last: first_seen, skbs: 1, bytes: 0, connections: 0 }
+        }
+        // Or it is old and was heard of only now: its total is no rate, and what it grew by since may be one.
+        None => match all.clone().next() {
+            Some(oldest) if oldest.skbs < newest.skbs => oldest,
+            _ => return Rate::default(),
+        },
+    };
     let packets = newest.skbs.saturating_sub(base.skbs);
     if packets == 0 {
         return lone(&newest, until, now);
@@ -183,6 +193,18 @@ mod tests {
         packets.extend(periodic(60 * SECOND, 64 * SECOND, 100));
         let measured = at(&packets, 200 * MS, 61 * SECOND + 400 * MS);
         assert!((measured - 100.0).abs() < 20.0, "{measured}");
+    }
+
+    #[test]
+    fn the_total_of_an_old_edge_is_no_rate() {
+        // An hour of 100 a second, heard of for the first time now, as after a restart of the collector.
+        let packets = periodic(0, 3_600 * SECOND, 100);
+        let now = 3_590 * SECOND;
+        let all = readings(&packets, 200 * MS, now);
+        for known in 1..=all.len() {
+            let measured = rate(all[all.len() - known..].iter().copied(), 0, now, now).skbs;
+            assert!(measured <= 110.0, "{known} readings: {measured}");
+        }
     }
 
     #[test]

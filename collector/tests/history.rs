@@ -6,7 +6,8 @@ use std::{collections::BTreeMap, sync::Arc};
 use collector::{
     filter::Wish,
     graph::Identity,
-    history::{History, Onset, Span, Whose},
+    history::{History, Mirror, Onset, Span, Whose},
+    keep::{Batch, Kept, Table},
     merge::{Bounds, Merge},
     names::{Names, file},
     project::Projection,
@@ -316,4 +317,56 @@ fn an_hour_of_twelve_thousand_edges_has_room_and_beyond_the_bound_the_oldest_lea
     assert!(bytes <= 4_096 && buckets > 0, "{bytes} bytes in {buckets} buckets");
     assert_eq!(evicted.buckets, 40 - buckets as u64);
     assert!(evicted.edges >= 10, "{evicted:?}");
+}
+
+/// What a store makes of a batch.
+fn write(kept: &mut Kept, batch: Batch) {
+    for (table, key) in batch.deletes {
+        assert!(kept.0.entry(table).or_default().remove(&key).is_some(), "{table:?}: what goes was there");
+    }
+    for (table, key, value) in batch.puts {
+        kept.0.entry(table).or_default().insert(key, value);
+    }
+}
+
+#[test]
+fn what_is_kept_bit_by_bit_is_the_same_hour() {
+    let span = Span { buckets: 6, ..Span::default() };
+    let mut world = World::new(span);
+    let (mut kept, mut mirror) = (Kept::default(), Mirror::default());
+    world.read(&[("cart-0", 1), ("cart-1", 2)]);
+    for round in 0..12_u8 {
+        if round == 5 {
+            world.read(&[("cart-0", 1), ("cart-1", 2), ("cart-2", 3)]);
+        }
+        // Edges come and go, some of them ill.
+        world.traffic(
+            &[(1, 2, 80, 100), (2, 1, 1_000 + u16::from(round), 5), (1, 100 + round, 443, 7)],
+            u64::from(round) * 5,
+        );
+        world.wait(BUCKET);
+        let mut batch = Batch::default();
+        world.history.keep(&mut mirror, &mut batch);
+        write(&mut kept, batch);
+        let again = History::restore(span, world.now, &kept).expect("it can be read");
+        for whose in [Whose::All, Whose::Vertex(View::Workload, "workload:shop/StatefulSet/cart".to_owned())] {
+            assert_eq!(again.tracks().row(&whose), world.history.tracks().row(&whose), "round {round}, {whose:?}");
+        }
+        let at = world.now - BUCKET;
+        for view in View::ALL {
+            let then =
+                again.still(at).expect("it is remembered").snapshot(&Wish::whole(view), &names_row(), &identity());
+            assert_eq!(then, world.then(at, &Wish::whole(view)), "round {round}, {view:?}");
+        }
+    }
+    let mut nothing = Batch::default();
+    world.history.keep(&mut mirror, &mut nothing);
+    assert!(nothing.is_empty(), "what is kept is not written again");
+    // Buckets of another length are none of ours; a row that is damaged is said.
+    let other = History::restore(Span { bucket: SECOND, ..span }, world.now, &kept).expect("it can be read");
+    assert_eq!(other.size().1, 0);
+    for rows in kept.0.iter_mut().filter(|(table, _)| **table == Table::Edges).map(|(_, rows)| rows) {
+        rows.values_mut().for_each(|row| row.truncate(3));
+    }
+    assert!(History::restore(span, world.now, &kept).is_err());
 }

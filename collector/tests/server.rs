@@ -2,6 +2,7 @@
 
 mod client;
 mod past_hour;
+mod state;
 mod views;
 
 use std::{sync::Arc, time::Duration};
@@ -97,6 +98,8 @@ async fn unrun_hub(turns: usize) -> (Hub, Arc<Metrics>, String, tokio::task::Joi
         cluster: "test".to_owned(),
         bounds: Bounds::default(),
         history: collector::history::Span::default(),
+        restored: None,
+        writer: None,
         names_source: "none",
         clock: collector::clock::now,
         metrics: Arc::clone(&metrics),

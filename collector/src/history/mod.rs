@@ -5,6 +5,7 @@
 
 mod ask;
 pub mod bucket;
+mod form;
 mod onset;
 pub mod pack;
 mod roster;
@@ -18,6 +19,8 @@ use std::{
     sync::Arc,
 };
 
+use serde::{Deserialize, Serialize};
+
 use self::{
     bucket::{Bucket, Reasons, Sealed},
     onset::Onsets,
@@ -26,6 +29,7 @@ use self::{
     watch::Watch,
 };
 pub use self::{
+    form::Mirror,
     onset::Onset,
     still::Still,
     tracks::{Tracks, TracksRow, Whose},
@@ -63,7 +67,7 @@ pub const MAX_SPANS: usize = 65_536;
 pub const MAX_EVENTS: usize = 4_096;
 
 /// Whose ends, which port: what the view by pod has as one edge.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "as in an edge by addresses")]
 pub struct EdgeKey {
     pub client: Owner,

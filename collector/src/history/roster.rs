@@ -56,6 +56,15 @@ impl<K: Clone + Eq + Hash + Ord, T: PartialEq> Roster<K, T> {
         (self.next, self.count) = (self.next + 1, self.count + 1);
     }
 
+    /// Takes back a span that was kept elsewhere.
+    pub(super) fn restore(&mut self, key: K, span: Span<T>) {
+        self.next = self.next.max(span.id + 1);
+        self.count += 1;
+        let spans = self.spans.entry(key).or_default();
+        spans.push(span);
+        spans.sort_by_key(|span| (span.from, span.id));
+    }
+
     /// Lets go of what was over before bucket `oldest`, and beyond the bound of what was over first.
     pub(super) fn forget(&mut self, oldest: i64) {
         self.retain(|span| span.to >= oldest);

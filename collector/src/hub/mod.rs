@@ -2,6 +2,7 @@
 //! its place in the stream in one step, so that nothing falls between.
 
 mod feed;
+mod keep;
 mod live;
 mod names;
 mod past;
@@ -16,12 +17,13 @@ use tokio::{
 };
 use wire::v1::Report;
 
-use self::views::Views;
 pub use self::{
     feed::{Follower, LAG, Next},
+    keep::Restored,
     names::NamesUpdate,
     views::MAX_VIEWS,
 };
+use self::{keep::Keeping, views::Views};
 use crate::{
     clock,
     events::Events,
@@ -32,6 +34,7 @@ use crate::{
     metrics::Metrics,
     names::{Names, external},
     project,
+    state::Writer,
     time::{Ns, SECOND},
     view::{EventRow, NamesRow, ms},
 };
@@ -168,6 +171,10 @@ pub struct Setup {
     pub clock: fn() -> Ns,
     /// The collector's own numbers.
     pub metrics: Arc<Metrics>,
+    /// What a run before had kept.
+    pub restored: Option<Restored>,
+    /// Where what outlives this run goes.
+    pub writer: Option<Writer>,
 }
 
 /// The task's state.
@@ -177,6 +184,7 @@ pub struct Hub {
     names: Names,
     events: Events,
     history: History,
+    keeping: Option<Keeping>,
     names_row: NamesRow,
     identity: Identity,
     views: Views,
@@ -197,11 +205,17 @@ impl Hub {
         let (report_sender, reports) = mpsc::channel(REPORT_QUEUE);
         let (command_sender, commands) = mpsc::channel(COMMAND_QUEUE);
         let now = (setup.clock)();
-        let hub = Self {
+        let restored = setup.restored.unwrap_or_else(|| Restored {
             merge: Merge::new(setup.bounds, now),
+            history: History::new(setup.history, now),
+            since_ms: ms(now),
+        });
+        let hub = Self {
+            merge: restored.merge,
             names: Names::default(),
             events: Events::default(),
-            history: History::new(setup.history, now),
+            history: restored.history,
+            keeping: setup.writer.map(Keeping::new),
             names_row: NamesRow {
                 source: setup.names_source.to_owned(),
                 state: "none".to_owned(),
@@ -209,7 +223,11 @@ impl Hub {
                 read_ms: None,
                 ambiguous: 0,
             },
-            identity: Identity { run: format!("{:016x}", setup.run), cluster: setup.cluster, since_ms: ms(now) },
+            identity: Identity {
+                run: format!("{:016x}", setup.run),
+                cluster: setup.cluster,
+                since_ms: restored.since_ms,
+            },
             views: Views::default(),
             started: now,
             clock: setup.clock,
@@ -229,7 +247,7 @@ impl Hub {
         loop {
             let wake_at = self.flush_at.map_or(refresh_at, |flush_at| flush_at.min(refresh_at));
             tokio::select! {
-                _ = shutdown.wait_for(|over| *over) => return,
+                _ = shutdown.wait_for(|over| *over) => break,
                 Some(delivery) = self.reports.recv() => self.deliver(delivery),
                 Some(command) = self.commands.recv() => self.command(command),
                 () = sleep_until(wake_at) => {
@@ -244,6 +262,7 @@ impl Hub {
                 }
             }
         }
+        self.keep_last().await;
     }
 
     fn deliver(&mut self, delivery: Delivery) {
@@ -329,6 +348,7 @@ impl Hub {
             self.views.set_nodes(&project::node_rows(&self.merge, &self.names, now));
         }
         self.count();
+        self.keep();
         self.flush_within(TICK);
     }
 
@@ -365,6 +385,9 @@ impl Hub {
         self.merge.evaluate_changed(now);
         let (changes, touched) = (self.merge.take_changes(), self.names.take_touched());
         self.history.note(&changes);
+        if let Some(keeping) = &mut self.keeping {
+            keeping.note(&changes);
+        }
         self.views.update(&changes, &touched, &self.merge, &self.names);
         self.remember(now);
         let new = self.events.take_new();

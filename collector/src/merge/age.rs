@@ -186,7 +186,7 @@ fn drop_tracks(flow: &mut Flow, node: NodeId) {
 }
 
 /// Folds the rows that `into` names a sum for into that sum, which remembers the highest incarnation in it.
-fn fold(rows: &mut Vec<Row>, into: impl Fn(&Row) -> Option<(Source, u64)>) {
+pub(super) fn fold(rows: &mut Vec<Row>, into: impl Fn(&Row) -> Option<(Source, u64)>) {
     let mut kept: Vec<Row> = Vec::with_capacity(rows.len());
     let mut due = Vec::new();
     for row in rows.drain(..) {

@@ -31,7 +31,7 @@ pub struct DeviceRun {
     pub gone: bool,
     /// `seen` and `carried` cannot be compared.
     pub unsettled: bool,
-    seq: u64,
+    pub(super) seq: u64,
 }
 
 /// A device over all epochs.
@@ -39,7 +39,7 @@ pub struct DeviceRun {
 pub struct DeviceAccount {
     /// By (epoch, incarnation).
     pub runs: BTreeMap<(u64, u64), DeviceRun>,
-    gone_at: Option<Ns>,
+    pub(super) gone_at: Option<Ns>,
 }
 
 /// One direction's account.

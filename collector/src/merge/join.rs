@@ -105,7 +105,7 @@ impl Merge {
         Some((id, series, known.is_none()))
     }
 
-    fn insert_flow(&mut self, key: FlowKey) -> FlowId {
+    pub(super) fn insert_flow(&mut self, key: FlowKey) -> FlowId {
         let id = self.next_flow;
         self.next_flow += 1;
         self.by_key.insert(key, id);

@@ -12,10 +12,12 @@ pub mod facts;
 pub mod flow;
 mod index;
 mod join;
+pub mod keep;
 pub mod key;
 pub mod node;
 pub mod points;
 pub mod track;
+mod written;
 
 use std::{
     collections::{BTreeSet, HashMap},

@@ -2,6 +2,8 @@
 
 use std::{collections::HashSet, net::IpAddr, sync::Arc};
 
+use serde::{Deserialize, Serialize};
+
 use super::{
     Names,
     owners::{Above, OwnerKey},
@@ -9,7 +11,7 @@ use super::{
 use crate::{time::Ns, view::Phase};
 
 /// A pod as the list has it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the names are Kubernetes' own")]
 pub struct Pod {
     pub namespace: Arc<str>,
@@ -80,7 +82,7 @@ impl Pod {
 }
 
 /// A service.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the names are Kubernetes' own")]
 pub struct Service {
     pub namespace: Arc<str>,
@@ -124,7 +126,7 @@ impl Slice {
 }
 
 /// A node.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[expect(missing_docs, reason = "the names are Kubernetes' own")]
 pub struct Node {
     pub name: Arc<str>,

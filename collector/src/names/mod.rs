@@ -20,6 +20,8 @@ use std::{
     sync::Arc,
 };
 
+use serde::{Deserialize, Serialize};
+
 use self::{
     external::External,
     owners::{Above, Chain, OwnerKey},
@@ -39,7 +41,7 @@ const MAX_PAST: usize = 16;
 const MAX_TURNS: usize = 65_536;
 
 /// Who an address belongs to.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum Owner {
     /// A pod, by `namespace/name`.
     Pod(Arc<str>),

@@ -58,12 +58,7 @@ impl Collector {
 
     /// Status line, headers and body as one text.
     pub(crate) async fn get(&self, path: &str) -> String {
-        let mut stream = TcpStream::connect(&self.browser).await.expect("connect");
-        let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.expect("write");
-        let mut text = Vec::new();
-        timeout(LIMIT, stream.read_to_end(&mut text)).await.expect("in time").expect("read");
-        String::from_utf8_lossy(&text).into_owned()
+        get(&self.browser, path).await
     }
 
     pub(crate) async fn until(&self, path: &str, wanted: &str, within: Duration) -> String {
@@ -94,6 +89,16 @@ impl Collector {
         assert!(head.contains("200 OK") && head.contains("text/event-stream"), "{head}");
         stream
     }
+}
+
+/// Status line, headers and body as one text.
+pub(crate) async fn get(address: &str, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.expect("connect");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("write");
+    let mut text = Vec::new();
+    timeout(LIMIT, stream.read_to_end(&mut text)).await.expect("in time").expect("read");
+    String::from_utf8_lossy(&text).into_owned()
 }
 
 async fn head(stream: &mut BufReader<TcpStream>) -> String {
