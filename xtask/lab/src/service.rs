@@ -14,7 +14,8 @@ use crate::lab::Lab;
 use crate::spawn::Process;
 use crate::sys::{binary, wait_for};
 
-const START_WAIT: Duration = Duration::from_secs(20);
+/// In a virtual machine without KVM the verifier alone takes longer than anything here.
+const START_WAIT: Duration = Duration::from_secs(60);
 const HTTP_WAIT: Duration = Duration::from_secs(10);
 
 /// How an agent is started.

@@ -78,6 +78,7 @@ const MODULES: &[&str] = &[
     "nf_tables",
     "nft_numgen",
     "nft_counter",
+    "nft_objref",
     "nft_ct",
     "nft_chain_nat",
     "nft_nat",
