@@ -9,6 +9,7 @@ use clap::Parser;
 
 use crate::{
     history,
+    hubble::{beside::BesideArgs, client::Server},
     kubernetes::connect::Access,
     merge::Bounds,
     time::{Ns, SECOND},
@@ -64,6 +65,9 @@ pub struct Args {
     /// How long an ended edge stays on the map.
     #[arg(long, env = "ORRERY_RETENTION", default_value = "10m", value_name = "DURATION")]
     pub retention: String,
+    /// Hubble, to be compared with.
+    #[command(flatten)]
+    pub hubble: BesideArgs,
     /// What is logged: error, warn, info, debug or trace, or a filter as in `info,collector::hub=debug`.
     #[arg(long, env = "ORRERY_LOG_LEVEL", default_value = "info", value_name = "FILTER")]
     pub log_level: String,
@@ -128,6 +132,8 @@ pub struct Config {
     pub replay: Option<(PathBuf, bool)>,
     /// Where state is kept, and how much.
     pub state: Option<(PathBuf, u64)>,
+    /// The Hubble server that is followed, and whether its words are laid over our edges.
+    pub hubble: Option<(Server, bool)>,
     /// What is held.
     pub bounds: Bounds,
     /// What is remembered.
@@ -182,6 +188,9 @@ pub enum ConfigError {
     /// An empty cluster name, or a very long one.
     #[error("--cluster is empty or over 253 bytes")]
     Cluster,
+    /// No Hubble server.
+    #[error("--hubble-server: {0}")]
+    Hubble(String),
     /// Not a filter.
     #[error("--log-level is no filter: {value}; hint: error, warn, info, debug or trace")]
     LogLevel {
@@ -222,6 +231,7 @@ impl TryFrom<Args> for Config {
         if tracing_subscriber::EnvFilter::try_new(&args.log_level).is_err() {
             return Err(ConfigError::LogLevel { value: args.log_level });
         }
+        let hubble = args.hubble.server().map_err(|error| ConfigError::Hubble(error.to_string()))?;
         Ok(Self {
             listen: address("listen", &args.listen, "127.0.0.1:7380")?,
             report_listen,
@@ -230,6 +240,7 @@ impl TryFrom<Args> for Config {
             record: args.record.map(|path| (path, record_max)),
             state: args.state_dir.map(|dir| (dir, state_max)),
             replay: args.replay.map(|path| (path, args.replay_loop)),
+            hubble,
             bounds: Bounds { rows: args.bound_rows, nodes: args.bound_nodes, retention, ..Bounds::default() },
             history: history::Span { bucket: Ns::from(args.history_bucket) * SECOND, ..history::Span::default() },
             log_level: args.log_level,
@@ -348,6 +359,7 @@ mod tests {
             &["--record-max", "big"],
             &["--retention", "soon"],
             &["--cluster", ""],
+            &["--hubble-server", "nowhere"],
             &["--log-level", "lo=ud=er"],
         ] {
             let error = check(args).expect_err("refused");

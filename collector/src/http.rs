@@ -18,11 +18,14 @@ use rust_embed::RustEmbed;
 use tokio::sync::oneshot;
 
 use crate::{
+    filter::Wish,
     hub::{Command, HubHandle},
+    hubble::beside::{Beside, Part},
     ingest::{self, Ingest},
     metrics::Metrics,
     past::{self, AtQuery},
     stream::{self, Streams, ViewQuery},
+    view::View,
 };
 
 /// Nothing but our own page, from our own origin.
@@ -45,6 +48,8 @@ pub struct Parts {
     pub metrics: Arc<Metrics>,
     /// Names were read, if any are to be read.
     pub ready: Arc<AtomicBool>,
+    /// The Hubble server that is followed, if one is.
+    pub hubble: Option<Arc<Beside>>,
 }
 
 /// For browsers.
@@ -53,6 +58,7 @@ pub fn browser_router(parts: Parts) -> Router {
         .route("/api/v1/graph", get(graph))
         .route("/api/v1/devices", get(devices))
         .route("/api/v1/filter", get(filter))
+        .route("/api/v1/compare", get(compare))
         .route("/metrics", get(metrics))
         .with_state(parts.clone());
     let parts_hub = parts.hub.clone();
@@ -124,6 +130,28 @@ async fn filter(Query(query): Query<ViewQuery>) -> Response {
     match query.wish() {
         Ok(wish) => axum::Json(serde_json::json!({ "filter": wish.filter.to_string() })).into_response(),
         Err(error) => stream::bad_filter(&error),
+    }
+}
+
+/// Hubble's edges held against ours.
+async fn compare(State(parts): State<Parts>, Query(part): Query<Part>) -> Response {
+    // The page asks without knowing whether one is followed.
+    let Some(hubble) = &parts.hubble else {
+        let hint = "start the collector with --hubble-server HOST:PORT";
+        return axum::Json(serde_json::json!({ "server": null, "hint": hint })).into_response();
+    };
+    let graph = async {
+        match ask(&parts.hub, |reply| Command::Snapshot { wish: Wish::whole(View::Pod), reply }).await {
+            Ok(Ok(body)) => Ok(body),
+            Ok(Err(error)) => Err(stream::come_again("10", format!("{error}\n"))),
+            Err(closing) => Err(closing),
+        }
+    };
+    let answer = hubble.answer(graph).await;
+    match answer.and_then(|answer| answer.json(&part).map_err(Ok)) {
+        Ok(body) => json(body),
+        Err(Err(response)) => response,
+        Err(Ok(error)) => (StatusCode::INTERNAL_SERVER_ERROR, format!("compare: {error}\n")).into_response(),
     }
 }
 

@@ -144,13 +144,18 @@ pub async fn run(
             }
         });
     }
+    let hubble = config.hubble.map(|(server, overlay)| hubble::beside::Beside::new(server, overlay));
+    if let Some(hubble) = &hubble {
+        tasks.spawn(Arc::clone(hubble).run(stopped.clone()));
+    }
     let streams = stream::Streams {
         hub: handle.clone(),
         places: Arc::new(Semaphore::new(stream::MAX_CLIENTS)),
         shutdown: stopped.clone(),
         metrics: Arc::clone(&metrics),
     };
-    let parts = http::Parts { hub: handle.clone(), streams, metrics: Arc::clone(&metrics), ready: Arc::clone(&ready) };
+    let parts =
+        http::Parts { hub: handle.clone(), streams, metrics: Arc::clone(&metrics), ready: Arc::clone(&ready), hubble };
     let browser = http::browser_router(parts);
     let turns = Arc::new(Semaphore::new(ingest::MAX_DECODING));
     let ingest = ingest::Ingest { hub: handle, metrics, turns, recorder, run, clock: clock::now };

@@ -3,26 +3,42 @@
 
 use std::{io::IsTerminal as _, process::ExitCode};
 
-use clap::Parser as _;
+use clap::Parser;
 use collector::{
     config::{Args, Config},
+    hubble::tool::{Tool, negations},
     listen::Listeners,
 };
 use tokio::signal::unix::{SignalKind, signal};
 
 /// Bad configuration (`EX_USAGE`).
 const EXIT_USAGE: u8 = 64;
+/// `compare` found too little agreement.
+const EXIT_DIFFERS: u8 = 2;
+
+/// Serves, unless it is told to be a tool.
+#[derive(Debug, Parser)]
+#[command(name = "orrery-collector", version, about, args_conflicts_with_subcommands = true)]
+struct Command {
+    #[command(flatten)]
+    serve: Args,
+    #[command(subcommand)]
+    tool: Option<Tool>,
+}
 
 fn main() -> ExitCode {
-    let args = match Args::try_parse() {
-        Ok(args) => args,
+    let command = match Command::try_parse_from(negations(std::env::args_os())) {
+        Ok(command) => command,
         Err(error) => {
             // Help and version are no errors, and go to stdout.
             let _ = error.print();
             return if error.use_stderr() { ExitCode::from(EXIT_USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    let config = match Config::try_from(args) {
+    if let Some(tool) = command.tool {
+        return run_tool(tool);
+    }
+    let config = match Config::try_from(command.serve) {
         Ok(config) => config,
         Err(error) => {
             eprintln!("orrery-collector: {error}");
@@ -33,6 +49,18 @@ fn main() -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
     match runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(start(config))) {
         Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("orrery-collector: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run_tool(tool: Tool) -> ExitCode {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
+    match runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(tool.run())) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(EXIT_DIFFERS),
         Err(error) => {
             eprintln!("orrery-collector: {error:#}");
             ExitCode::FAILURE

@@ -27,6 +27,8 @@ const place = readPlace(location.search);
 export const received = signal<Graph | null>(null);
 /** Whether traffic that carries other traffic is shown. */
 export const underlay = signal(place.underlay);
+/** Whether Hubble is looked at beside the map. */
+export const comparing = signal(place.comparing);
 export const hasUnderlay = computed(() => {
   const edges = received.value?.edges.values() ?? [];
   for (const edge of edges) if (edge.tunnel !== null) return true;
@@ -255,6 +257,7 @@ export function keepAddress(): () => void {
       layers: LAYERS.filter((layer) => layers.value.has(layer)),
       top: top.value,
       underlay: underlay.value,
+      comparing: comparing.value,
     });
     window.history.replaceState(null, '', `${location.pathname}${text}`);
   });

@@ -24,6 +24,8 @@ export interface Place {
   readonly top: number;
   /** Traffic that carries other traffic is shown. */
   readonly underlay: boolean;
+  /** Hubble is looked at beside the map. */
+  readonly comparing: boolean;
 }
 
 /** Reads an address' query string. */
@@ -41,6 +43,7 @@ export function readPlace(search: string): Place {
     layers: readLayers(of.get('layers')),
     top: TOPS.find((one) => String(one) === of.get('top')) ?? TOP,
     underlay: of.get('underlay') === '1',
+    comparing: of.get('compare') === '1',
   };
 }
 
@@ -80,7 +83,7 @@ function readEnd(text: string | null): End | null {
 
 /** Writes a query string; empty when everything is as it comes. */
 export function writePlace(place: Place): string {
-  const { grouping, selection, at, table, events, query, underlay, hideNoise, layers, top } = place;
+  const { grouping, selection, at, table, events, query, underlay, hideNoise, layers, top, comparing } = place;
   const of = new URLSearchParams();
   if (grouping !== null) of.set('group', grouping);
   if (query !== '') of.set('q', query);
@@ -94,6 +97,7 @@ export function writePlace(place: Place): string {
   if (at !== null) of.set('at', String(at));
   if (table) of.set('table', events ? 'events' : '1');
   if (underlay) of.set('underlay', '1');
+  if (comparing) of.set('compare', '1');
   const text = of.toString();
   return text === '' ? '' : `?${text}`;
 }

@@ -8,6 +8,7 @@ import { isDns } from '../layers';
 import * as store from '../store';
 import type { Amount, Edge, Side } from '../view';
 import { LastHour } from './course';
+import { HubbleSays } from './compare';
 import { EdgeFacts } from './facts';
 import { Ail, Badge, Fact, Stats, VertexLink } from './parts';
 
@@ -195,6 +196,7 @@ export function EdgePanel({ edge, graph }: { edge: Edge; graph: Graph }) {
         <LostBetween edge={edge} />
       </section>
       <EdgeFacts edge={edge} graph={graph} />
+      <HubbleSays edge={edge.id} />
       <section>
         <h3>Both sides</h3>
         <Sides edge={edge} />

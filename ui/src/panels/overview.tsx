@@ -5,6 +5,7 @@ import { LossIcon, WarningIcon } from '../icons';
 import { isChatter } from '../links';
 import * as store from '../store';
 import type { Vertex } from '../view';
+import { BesideHubble } from './compare';
 import { EventList } from './events';
 import { NodeList } from './nodes';
 import { Badge, EdgeList, PodList } from './parts';
@@ -87,6 +88,7 @@ export function Overview({ graph }: { graph: Graph }) {
         </h3>
         {graph.nodes.size > 12 ? <FewNodes graph={graph} /> : <NodeList graph={graph} />}
       </section>
+      <BesideHubble />
       <EventList graph={graph} />
       <section>
         <h3>

@@ -5,6 +5,7 @@ import { ArrowIcon, CloseIcon } from '../icons';
 import { endName } from '../scene';
 import type { Selection } from '../select';
 import * as store from '../store';
+import { ComparePanel } from './compare';
 import { EdgePanel } from './edge';
 import { NodePanel } from './nodes';
 import { Overview } from './overview';
@@ -104,6 +105,8 @@ export function Panel() {
           <h2>Waiting for the collector</h2>
           <p class="note">The first picture comes as soon as the stream opens.</p>
         </article>
+      ) : selection === null && store.comparing.value ? (
+        <ComparePanel />
       ) : selection === null ? (
         <Overview graph={graph} />
       ) : (

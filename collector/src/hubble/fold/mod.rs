@@ -10,7 +10,7 @@ mod read;
 mod recent;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     net::IpAddr,
     sync::Arc,
 };
@@ -141,6 +141,13 @@ impl Fold {
         self.hidden.lost_events = self.hidden.lost_events.saturating_add(lost.num_events_lost);
         if let Some((_, seen)) = self.node(node) {
             seen.lost_events = seen.lost_events.saturating_add(lost.num_events_lost);
+        }
+    }
+
+    /// The stream broke: what happened meanwhile may be missing, of any node.
+    pub fn gap(&mut self) {
+        for seen in self.nodes.values_mut() {
+            seen.was_away = true;
         }
     }
 
@@ -387,11 +394,5 @@ impl Fold {
     #[must_use]
     pub fn host(&self, address: &IpAddr) -> Option<&Arc<str>> {
         self.hosts.get(address)
-    }
-
-    /// Every node's name in the edges.
-    #[must_use]
-    pub fn seen_by(&self) -> BTreeSet<Arc<str>> {
-        self.edges.values().flat_map(|edge| edge.nodes.iter().cloned()).collect()
     }
 }
