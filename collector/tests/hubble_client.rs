@@ -4,14 +4,19 @@ mod replay;
 
 use std::{path::Path, time::Duration};
 
-use collector::hubble::{
-    client::{Event, MAX_MESSAGE_BYTES, QUEUE, Server, Tls, chain, follow},
-    fold::Fold,
-    json::Response,
-    proto::{
-        flow::Flow,
-        observer::{GetFlowsRequest, GetFlowsResponse, get_flows_response::ResponseTypes},
+use clap::Parser as _;
+use collector::{
+    config::{Args, Config},
+    hubble::{
+        client::{Event, MAX_MESSAGE_BYTES, QUEUE, Server, Tls, chain, follow},
+        fold::Fold,
+        json::Response,
+        proto::{
+            flow::Flow,
+            observer::{GetFlowsRequest, GetFlowsResponse, get_flows_response::ResponseTypes},
+        },
     },
+    listen::Listeners,
 };
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use replay::Replay;
@@ -293,6 +298,55 @@ async fn a_flood_waits_at_the_server_and_not_in_memory() {
     println!("{FLOWS} flows folded in {:?}", start.elapsed());
     fold.settle();
     assert_eq!((fold.edges().count(), fold.hidden().flows), (8, FLOWS as u64));
+}
+
+/// A GET; the body as JSON.
+async fn get(address: &str, path: &str) -> serde_json::Value {
+    let mut stream = TcpStream::connect(address).await.expect("connect");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.expect("write");
+    let mut text = String::new();
+    timeout(LONG, stream.read_to_string(&mut text)).await.expect("in time").expect("read");
+    serde_json::from_str(text.split_once("\r\n\r\n").expect("a body").1).expect("JSON")
+}
+
+#[tokio::test]
+async fn a_collector_follows_hubble_and_compares() {
+    let replay = Replay::new(recorded());
+    let hubble = replay.tcp(None).await;
+    let start = async |arguments: &[&str]| {
+        let words = ["orrery-collector", "--listen", "127.0.0.1:0", "--report-listen", "127.0.0.1:0"];
+        let args = Args::try_parse_from(words.iter().chain(arguments)).expect("arguments");
+        let config = Config::try_from(args).expect("a configuration");
+        let listeners = Listeners::bind(&config).await.expect("listeners");
+        let address = listeners.browser.local_addr().expect("an address").to_string();
+        let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
+        let task = tokio::spawn(collector::run(listeners, config, async move { drop(stopped.await) }));
+        (address, stop, task)
+    };
+    let (address, stop, task) = start(&["--hubble-server", &hubble, "--overlay-hubble"]).await;
+    let seen = async {
+        loop {
+            let answer = get(&address, "/api/v1/compare?rows=3").await;
+            if answer["report"]["summary"]["hidden"]["flows"] == 94 {
+                return answer;
+            }
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        }
+    };
+    let answer = timeout(LONG, seen).await.expect("it follows");
+    assert_eq!(
+        (&answer["connected"], &answer["overlay"], &answer["server"]),
+        (&true.into(), &true.into(), &hubble.as_str().into())
+    );
+    assert_eq!(answer["report"]["summary"]["edges"]["only_hubble"], 8, "{answer}");
+    assert_eq!(answer["report"]["rows"].as_array().map(Vec::len), Some(3));
+    stop.send(()).expect("it runs");
+    timeout(LONG, task).await.expect("it stops in time").expect("no panic").expect("no error");
+    let (address, stop, _task) = start(&[]).await;
+    let answer = get(&address, "/api/v1/compare").await;
+    assert!(answer["server"].is_null() && answer["hint"].as_str().is_some_and(|hint| hint.contains("--hubble-server")));
+    drop(stop);
 }
 
 #[test]

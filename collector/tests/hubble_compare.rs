@@ -290,6 +290,9 @@ fn missing_connections_need_a_reason_too() {
         |flows, connections| Case::new(flows, vec![edge("pod:shop/b", "pod:shop/a", 443, connections, [1_030, 1_040])]);
     check(&case(many(20), 20), &[]);
     check(&case(many(10), 20), &[(Seen::Both, "connections", Reason::Unexplained)]);
+    let mut aggregated = many(10);
+    aggregated[0]["flow"]["aggregate"] = json!({ "egress_flow_count": 11 });
+    check(&case(aggregated, 20), &[(Seen::Both, "connections", Reason::HubbleAggregated)]);
     let lost = json!({ "lost_events": { "num_events_lost": "9" }, "node_name": "n1" });
     let flows = many(10).into_iter().chain([lost]).collect();
     let report = case(flows, 20).run();

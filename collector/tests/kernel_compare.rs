@@ -65,12 +65,16 @@ impl Telling<'_> {
             seconds: self.time.div_euclid(SECOND),
             nanos: self.time.rem_euclid(SECOND) as i32,
         };
-        let value = json!({ "node_name": node, "flow": {
+        let mut value = json!({ "node_name": node, "flow": {
             "time": time.to_string(), "verdict": "FORWARDED", "node_name": node, "Type": "L3_L4", "is_reply": reply,
             "IP": { "source": from, "destination": to, "ipVersion": if from.is_ipv4() { "IPv4" } else { "IPv6" } },
             "l4": l4, "source": self.end(from), "destination": self.end(to),
             "event_type": { "type": 4 }, "trace_observation_point": point,
         } });
+        if self.shown.is_some() {
+            let end = if reply { "source_service" } else { "destination_service" };
+            value["flow"][end] = json!({ "name": "web", "namespace": "lab" });
+        }
         Response::from_json(&value.to_string()).expect("a response").message
     }
 

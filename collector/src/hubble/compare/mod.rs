@@ -193,6 +193,7 @@ fn hubble_side(edges: &[&Edge]) -> Option<HubbleSide> {
         nodes: edges.iter().flat_map(|edge| edge.nodes.iter().cloned()).collect::<BTreeSet<_>>().into_iter().collect(),
         via: texts(|edge| &edge.via),
         icmp_errors: all(|edge| edge.icmp_errors),
+        aggregated: edges.iter().any(|edge| edge.aggregated),
         first_ms: ms(first),
         last_ms: edges.iter().map(|edge| ms(edge.last)).max().unwrap_or(0),
     })

@@ -190,11 +190,13 @@ impl<'a> Graph<'a> {
     fn end(&self, end: &End, fold: &Fold) -> Arc<str> {
         match end {
             End::Pod(pod) => self.home(&format!("pod:{pod}").into()),
-            End::Address(address) => match (self.by_address.get(address), fold.host(address)) {
-                (Some(id), _) => Arc::clone(id),
-                (None, Some(node)) => format!("node:{node}").into(),
-                (None, None) => format!("external:{address}").into(),
-            },
+            End::Address(address) => {
+                let ours = self.by_address.get(address).cloned();
+                let theirs = || Some(format!("node:{}", fold.host(address)?).into());
+                // A service without an edge of its own is no vertex of ours.
+                let service = || Some(format!("service:{}", fold.service(address)?).into());
+                ours.or_else(theirs).or_else(service).unwrap_or_else(|| format!("external:{address}").into())
+            }
         }
     }
 

@@ -79,6 +79,9 @@ impl<'a> Judge<'a> {
         if let Some(verdict) = missed.or_else(|| self.by_kind(key)) {
             return verdict;
         }
+        if hubble.aggregated && !fewer {
+            return because(Reason::HubbleAggregated, Some("its flows stand for several".to_owned()));
+        }
         // Of what went on at the window's ends, either may count a part: no more than happened near them.
         let length = ms(self.window.end - self.window.start).max(1);
         let most = ours.opened.unwrap_or(0).max(hubble.connections);

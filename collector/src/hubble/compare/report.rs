@@ -123,6 +123,7 @@ pub struct HubbleSide {
     pub nodes: Vec<Arc<str>>,
     pub via: Vec<String>,
     pub icmp_errors: u64,
+    pub aggregated: bool,
     pub first_ms: i64,
     pub last_ms: i64,
 }

@@ -86,6 +86,8 @@ pub struct Fold {
     masked: Recent<Masked, (End, u32)>,
     /// Which pod has an address, as some flows say and others leave out.
     pods: Recent<IpAddr, Arc<str>>,
+    /// Which service has an address.
+    services: Recent<IpAddr, Arc<str>>,
     hosts: BTreeMap<IpAddr, Arc<str>>,
     nodes: BTreeMap<Arc<str>, NodeSeen>,
     translations: Vec<Translation>,
@@ -110,6 +112,7 @@ impl Fold {
             connections: Recent::new(bounds.connections),
             masked: Recent::new(bounds.connections),
             pods: Recent::new(bounds.connections),
+            services: Recent::new(bounds.connections),
             hosts: BTreeMap::new(),
             nodes: BTreeMap::new(),
             translations: Vec::new(),
@@ -216,7 +219,11 @@ impl Fold {
                 End::Address(address) if packet.host[at] && self.hosts.len() < self.bounds.nodes => {
                     self.hosts.insert(*address, Arc::clone(&packet.node));
                 }
-                End::Address(_) => {}
+                End::Address(address) => {
+                    if let Some(service) = &packet.services[at] {
+                        self.services.put(*address, Arc::clone(service));
+                    }
+                }
             }
         }
     }
@@ -388,6 +395,12 @@ impl Fold {
             forgotten_connections: self.connections.forgotten,
             ..self.hidden
         }
+    }
+
+    /// The service that has an address, where some flow said so.
+    #[must_use]
+    pub fn service(&self, address: &IpAddr) -> Option<&Arc<str>> {
+        self.services.peek(address)
     }
 
     /// The node that has an address, where some flow said so.

@@ -7,8 +7,8 @@ use crate::{
     hubble::{
         print::{EVENT_POLICY, EVENT_TRACE},
         proto::flow::{
-            DropReason, Endpoint, Flow, FlowType, Policy, SocketTranslationPoint, TcpFlags, TraceObservationPoint,
-            Verdict, layer4::Protocol,
+            DropReason, Endpoint, Flow, FlowType, Policy, Service, SocketTranslationPoint, TcpFlags,
+            TraceObservationPoint, Verdict, layer4::Protocol,
         },
     },
     time::{Ns, SECOND},
@@ -39,6 +39,8 @@ pub(super) struct Packet {
     pub(super) tcp: bool,
     /// The end is the node that told of it.
     pub(super) host: [bool; 2],
+    /// The service that has the end's address, as `NAMESPACE/NAME`.
+    pub(super) services: [Option<Arc<str>>; 2],
     /// The source's identity.
     pub(super) identity: u32,
     /// The identity of the pod in whose name a node sent it.
@@ -71,6 +73,7 @@ impl Packet {
         self.addresses.reverse();
         self.ports.reverse();
         self.host.reverse();
+        self.services.reverse();
         self.turned = !self.turned;
         self.begins = false;
     }
@@ -146,6 +149,7 @@ pub(super) fn packet(flow: &Flow) -> Kind {
         ports: [from, to],
         protocol: header.number,
         tcp: header.number == 6,
+        services: [flow.source_service.as_ref(), flow.destination_service.as_ref()].map(service),
         host: who.map(|who| who.is_some_and(|who| who.identity == 1)),
         identity,
         masqueraded: masqueraded.then_some(identity),
@@ -169,6 +173,11 @@ pub(super) fn packet(flow: &Flow) -> Kind {
         packet.turn();
     }
     if flow.r#type() == FlowType::Sock { Kind::Socket(packet) } else { Kind::Packet(packet) }
+}
+
+fn service(service: Option<&Service>) -> Option<Arc<str>> {
+    let service = service.filter(|service| !service.name.is_empty())?;
+    Some(format!("{}/{}", service.namespace, service.name).into())
 }
 
 /// Whether a socket's event is of the time after its translation.

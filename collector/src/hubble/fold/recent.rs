@@ -30,6 +30,11 @@ impl<K: Hash + Eq + Clone, V> Recent<K, V> {
         self.young.get_mut(key)
     }
 
+    /// The value, untouched.
+    pub(super) fn peek(&self, key: &K) -> Option<&V> {
+        self.young.get(key).or_else(|| self.old.get(key))
+    }
+
     /// Puts a value in; the older half goes when there is no room.
     pub(super) fn put(&mut self, key: K, value: V) {
         self.old.remove(&key);
