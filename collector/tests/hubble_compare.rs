@@ -48,7 +48,7 @@ fn edge(client: &str, server: &str, port: u16, connections: u64, seen: [i64; 2])
     let of_node = |id: &str| side(if id.ends_with('b') { "n2" } else { "n1" }, connections);
     json!({
         "id": format!("{client}>{server}:{port}/tcp"), "client": client, "server": server, "port": port, "protocol": "tcp",
-        "tunnel": null, "guessed": false, "own": false, "state": "live", "first_seen_ms": seen[0] * 1_000,
+        "tunnel": null, "guessed": false, "own": false, "via": [], "translated": false, "state": "live", "first_seen_ms": seen[0] * 1_000,
         "last_seen_ms": seen[1] * 1_000, "client_side": of_node(client), "server_side": of_node(server),
         "rate": { "forward_skbs": 0.0, "reverse_skbs": 0.0, "forward_bytes": 0.0, "reverse_bytes": 0.0, "connections": 0.0 },
         "loss": { "status": "measured", "why": null, "forward_lost": 0, "reverse_lost": 0, "forward_ratio": 0.0, "reverse_ratio": 0.0 },
