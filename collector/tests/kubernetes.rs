@@ -141,6 +141,101 @@ fn cluster(pods: usize) -> Vec<Value> {
     objects
 }
 
+/// What the chart's default rendering lets the collector do to objects; asking whose a token is changes none.
+fn granted() -> BTreeSet<(&'static str, String, String)> {
+    let text = include_str!("../../deploy/kubernetes/orrery.yaml");
+    let manifests: Vec<Value> = serde_saphyr::from_multiple(text).expect("YAML");
+    let role = manifests.iter().find(|manifest| manifest["kind"] == "ClusterRole").expect("a role");
+    let texts = |value: &Value| -> Vec<String> { serde_json::from_value(value.clone()).expect("a list of texts") };
+    let mut all = BTreeSet::new();
+    for rule in role["rules"].as_array().expect("rules") {
+        assert_eq!(rule.as_object().map(serde_json::Map::len), Some(3), "groups, resources and verbs alone: {rule}");
+        for group in texts(&rule["apiGroups"]) {
+            for resource in texts(&rule["resources"]).into_iter().filter(|resource| resource != "tokenreviews") {
+                for verb in texts(&rule["verbs"]) {
+                    let verb = VERBS.into_iter().find(|known| *known == verb).expect("a verb that is used");
+                    all.insert((verb, group.clone(), resource.clone()));
+                }
+            }
+        }
+    }
+    all
+}
+
+/// A namespace of 63 characters, names of 253, dots and digits in front: all that the API takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn names_of_every_legal_character_are_kept_as_they_are() {
+    let namespace = format!("0{}b9", "a-".repeat(30));
+    let long = format!("0.{}z-99", "x1-y.".repeat(49)) + "zz";
+    assert_eq!((namespace.len(), long.len()), (63, 253));
+    let api = MockApi::start().await.expect("serve");
+    let pod = json!({
+        "metadata": { "uid": "u", "ownerReferences": [{ "kind": "Widget.v2", "name": long, "controller": true }],
+                      "labels": { "app.kubernetes.io/na_me.x": "A_b.C-1", "": "" } },
+        "spec": { "nodeName": "ip-10-0-0-1.eu-west-1.compute.internal" },
+        "status": { "phase": "Running", "podIP": "fd00::1:2", "podIPs": [{ "ip": "fd00::1:2" }, { "ip": "not an address" }] },
+    });
+    api.put(namespaced("Pod", &namespace, &long, pod));
+    api.put(namespaced(
+        "Service",
+        &namespace,
+        "a",
+        json!({ "spec": { "clusterIP": "10.96.0.1", "clusterIPs": ["10.96.0.1", "fd96::1"] } }),
+    ));
+    let mut watched = watched(&api).await;
+    watched.until("fresh", |watched| watched.fresh && watched.pods() == 1).await;
+    let owner = |text: &str| watched.names.resolve(text.parse().expect("address"), clock::now());
+    assert_eq!(owner("fd00::1:2"), Owner::Pod(format!("{namespace}/{long}").into()));
+    assert_eq!(owner("fd96::1"), Owner::Service(format!("{namespace}/a").into()));
+    let known = watched.names.pod(&format!("{namespace}/{long}")).expect("a pod");
+    assert_eq!(known.workload.as_deref(), Some(long.as_str()));
+    assert_eq!(known.node.as_deref(), Some("ip-10-0-0-1.eu-west-1.compute.internal"));
+}
+
+/// Who answers behind each kind of service, as the wire shows it.
+#[tokio::test(flavor = "multi_thread")]
+async fn services_of_every_kind_are_named() {
+    let api = MockApi::start().await.expect("serve");
+    let service = |name: &str, spec: Value, status: Value| {
+        namespaced("Service", "shop", name, json!({ "spec": spec, "status": status }))
+    };
+    let port = |number: u16, node: u16| json!([{ "port": number, "nodePort": node, "protocol": "TCP" }]);
+    let ingress = json!({ "loadBalancer": { "ingress": [{ "ip": "203.0.113.9" }, { "hostname": "lb.example" }] } });
+    api.put_all(cluster(2));
+    api.put_all(vec![
+        service("plain", json!({ "type": "ClusterIP", "clusterIPs": ["10.96.0.20", "fd96::20"] }), json!({})),
+        service("headless", json!({ "type": "ClusterIP", "clusterIP": "None", "clusterIPs": ["None"] }), json!({})),
+        service("outside", json!({ "type": "NodePort", "clusterIP": "10.96.0.21", "ports": port(80, 30_100) }), json!({})),
+        service("balanced", json!({ "type": "LoadBalancer", "clusterIP": "10.96.0.22", "externalIPs": ["192.0.2.50"], "ports": port(443, 30_101) }), ingress),
+        service("elsewhere", json!({ "type": "ExternalName", "externalName": "db.example." }), json!({})),
+        namespaced("EndpointSlice", "shop", "headless-1", json!({
+            "metadata": { "labels": { "kubernetes.io/service-name": "headless" } },
+            "endpoints": [{ "addresses": ["10.1.0.1"], "targetRef": { "kind": "Pod", "name": "cart-5d9c-0" } }, { "addresses": ["192.0.2.80"] }],
+        })),
+    ]);
+    let mut watched = watched(&api).await;
+    watched.until("fresh", |watched| watched.fresh && watched.names.service("shop/elsewhere").is_some()).await;
+    let now = clock::now();
+    let serving = |address: &str, port: u16| {
+        let at = collector::names::Sighting::at(now);
+        watched.names.serving(address.parse().expect("address"), port, 6, at).owner
+    };
+    let named = |name: &str| Owner::Service(format!("shop/{name}").into());
+    assert_eq!((serving("10.96.0.20", 80), serving("fd96::20", 80)), (named("plain"), named("plain")));
+    assert_eq!(serving("10.1.0.1", 80), Owner::Pod("shop/cart-5d9c-0".into()), "behind a headless service is the pod");
+    assert_eq!(serving("192.0.2.80", 80), named("headless"), "an endpoint that is no pod");
+    assert_eq!(serving("10.9.0.1", 30_100), named("outside"), "on any node's address");
+    assert_eq!(serving("10.9.0.1", 22), Owner::Node("n1".into()), "any other port is the node's own");
+    assert_eq!(serving("10.96.0.21", 80), named("outside"));
+    for address in ["203.0.113.9", "192.0.2.50", "10.96.0.22"] {
+        assert_eq!(serving(address, 443), named("balanced"), "{address}");
+    }
+    assert_eq!(serving("10.9.0.1", 30_101), named("balanced"), "a balancer has node ports, too");
+    // Nothing on the wire is an external name's: the address goes by what DNS said.
+    let elsewhere = watched.names.service("shop/elsewhere").expect("a service");
+    assert_eq!((elsewhere.external_name.as_deref(), elsewhere.addresses.len()), (Some("db.example"), 0));
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_is_read_with_lists_and_watches_alone() {
     for streamed in [true, false] {
@@ -170,6 +265,7 @@ async fn everything_is_read_with_lists_and_watches_alone() {
         assert!(asked.is_subset(&allowed), "{asked:?}");
         if !streamed {
             assert_eq!(asked, allowed);
+            assert_eq!(asked, granted(), "the chart's role grants what is asked for, and nothing else");
         }
         let expect: BTreeSet<String> =
             Kind::ALL.into_iter().filter(|kind| kind.metadata_only()).map(|kind| kind.resource().to_owned()).collect();
