@@ -51,6 +51,11 @@ fn toggles() -> Vec<(&'static str, Value, Value)> {
         ("collector.page.ingress.hosts", json!([{ "host": "x.example", "path": "/", "pathType": "Exact" }]), ingress()),
         ("collector.page.ingress.tls", json!([{ "hosts": ["x.example"], "secretName": "tls" }]), ingress()),
         ("rbac.create", json!(false), none()),
+        ("auth.reports", json!("none"), none()),
+        ("auth.reportsSecret", json!("other"), json!({ "auth": { "reports": "secret", "reportsSecret": "t" } })),
+        ("auth.pageSecret", json!("opens"), none()),
+        ("tls.reportsSecret", json!("certificate"), none()),
+        ("tls.pageSecret", json!("certificate"), none()),
         ("networkPolicy.flavour", json!("kubernetes"), cidrs()),
         ("networkPolicy.nodeCIDRs", json!(["10.0.0.0/8"]), policy()),
         ("networkPolicy.pagePeers", json!([{ "namespaceSelector": {} }]), policy()),
@@ -162,6 +167,9 @@ fn what_the_schema_does_not_know_is_refused() {
         ("collector.page.service.type", json!("Headless"), "collector/page/service/type"),
         ("networkPolicy.flavour", json!("calico"), "networkPolicy/flavour"),
         ("clusterName", json!(""), "clusterName"),
+        ("auth.reports", json!("serviceaccount"), "auth/reports"),
+        ("auth.token", json!("s3cret"), "token"),
+        ("tls.reportsSecret", json!("Not A Name"), "tls/reportsSecret"),
     ];
     for (path, value, named) in wrong {
         let error = texts("orrery", &with(json!({}), path, value)).expect_err(path);
@@ -174,6 +182,7 @@ fn values_that_make_no_sense_together_are_refused() {
     let alone = [
         (json!({ "networkPolicy": { "flavour": "kubernetes" } }), "nodeCIDRs"),
         (json!({ "metrics": { "serviceMonitor": { "enabled": true } } }), "collector.page.expose"),
+        (json!({ "auth": { "reports": "secret" } }), "auth.reportsSecret"),
         (json!({ "collector": { "page": { "ingress": { "enabled": true } } } }), "collector.page.expose"),
     ];
     for (values, hint) in alone {
@@ -189,8 +198,12 @@ fn the_privileged_part_has_no_token_and_the_part_with_the_token_no_privilege() {
     let collector = &find(&objects, "Deployment", "collector").expect("a collector")["spec"]["template"]["spec"];
 
     assert_eq!(agent["automountServiceAccountToken"], false);
+    // One token, of an audience that is not the API's, and no Secret.
     let volumes = agent["volumes"].as_array().expect("volumes");
-    assert!(volumes.iter().all(|volume| volume["projected"].is_null() && volume["secret"].is_null()), "{volumes:?}");
+    let projected: Vec<_> = volumes.iter().filter_map(|volume| volume["projected"]["sources"].as_array()).collect();
+    let token = json!({ "serviceAccountToken": { "audience": "orrery", "expirationSeconds": 3600, "path": "token" } });
+    assert_eq!(projected, [&vec![token]]);
+    assert!(volumes.iter().all(|volume| volume["secret"].is_null()), "{volumes:?}");
     let container = &agent["containers"][0];
     assert!(container["ports"].is_null(), "the agent listens on no port");
     let security = &container["securityContext"];
@@ -210,7 +223,9 @@ fn the_privileged_part_has_no_token_and_the_part_with_the_token_no_privilege() {
     }
     for role in objects.iter().filter(|object| object["kind"] == "ClusterRole") {
         for rule in role["rules"].as_array().expect("rules") {
-            assert_eq!(rule["verbs"], json!(["get", "list", "watch"]));
+            // The one thing that is made is a question.
+            let asks = rule["resources"] == json!(["tokenreviews"]);
+            assert_eq!(rule["verbs"], if asks { json!(["create"]) } else { json!(["list", "watch"]) });
             assert!(!rule["resources"].to_string().contains("secrets") && !rule["resources"].to_string().contains('*'));
         }
     }
@@ -237,6 +252,41 @@ fn the_page_stays_on_loopback_unless_it_is_exposed() {
     };
     assert_eq!(listens(json!({})), "127.0.0.1:7380");
     assert_eq!(listens(json!({ "collector": { "page": { "expose": true } } })), "0.0.0.0:7380");
+}
+
+#[test]
+fn each_way_to_report_has_what_it_takes_and_no_more() {
+    let of = |values: Value| {
+        let objects = objects("orrery", &values).expect("renders");
+        let agent = find(&objects, "DaemonSet", "agent").expect("an agent").clone();
+        let collector = find(&objects, "Deployment", "collector").expect("a collector").clone();
+        let role = find(&objects, "ClusterRole", "collector").expect("a role").to_string();
+        (agent, collector, role)
+    };
+    let (agent, collector, role) = of(json!({}));
+    assert!(role.contains("tokenreviews"));
+    assert_eq!(env(&collector, "ORRERY_REPORT_TOKEN_REVIEW"), Some(&json!("true")));
+    assert_eq!(env(&collector, "ORRERY_REPORT_SERVICE_ACCOUNT"), Some(&json!("orrery/orrery-agent")));
+    assert_eq!(env(&agent, "ORRERY_TOKEN_FILE"), Some(&json!("/run/secrets/orrery/token")));
+
+    let (agent, collector, role) = of(json!({ "auth": { "reports": "none" } }));
+    assert!(!role.contains("tokenreviews"), "{role}");
+    assert_eq!(env(&collector, "ORRERY_REPORT_NO_AUTH"), Some(&json!("true")));
+    assert!(env(&agent, "ORRERY_TOKEN_FILE").is_none() && !agent.to_string().contains("projected"));
+
+    let values =
+        json!({ "auth": { "reports": "secret", "reportsSecret": "shared" }, "tls": { "reportsSecret": "cert" } });
+    let (agent, collector, role) = of(values);
+    assert!(!role.contains("tokenreviews") && !agent.to_string().contains("serviceAccountToken"));
+    assert_eq!(env(&agent, "ORRERY_COLLECTOR"), Some(&json!("https://orrery-collector.orrery.svc:7381")));
+    // Of the certificate's Secret the agent gets the authority, and never the key.
+    let sources = &agent["spec"]["template"]["spec"]["volumes"].as_array().expect("volumes");
+    let sources = sources.iter().find(|volume| volume["name"] == "reports").expect("a volume")["projected"].to_string();
+    assert!(sources.contains("ca.crt") && !sources.contains("tls.key"), "{sources}");
+    assert_eq!(env(&collector, "ORRERY_REPORT_TOKEN_FILE"), Some(&json!("/etc/orrery/report-token/token")));
+    assert_eq!(env(&collector, "ORRERY_REPORT_TLS_KEY"), Some(&json!("/etc/orrery/report-tls/tls.key")));
+    let probe = &collector["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]["httpGet"];
+    assert_eq!(probe["scheme"], "HTTPS");
 }
 
 #[test]
