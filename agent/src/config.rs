@@ -20,9 +20,25 @@ pub struct Args {
     #[arg(long, env = "ORRERY_NODE", value_name = "NAME")]
     pub node: Option<String>,
 
-    /// Where reports go: `http://HOST:PORT` or `unix:PATH`.
+    /// Where reports go: `https://HOST:PORT`, `http://HOST:PORT` or `unix:PATH`.
     #[arg(long, env = "ORRERY_COLLECTOR", value_name = "URL", default_value = "http://127.0.0.1:7381")]
     pub collector: String,
+
+    /// Who signs the collector's certificate (PEM), for `https`; read again with each connection.
+    #[arg(long, env = "ORRERY_CA_FILE", value_name = "FILE")]
+    pub ca_file: Option<PathBuf>,
+
+    /// This agent's certificate (PEM), where the collector wants one; read again with each connection.
+    #[arg(long, env = "ORRERY_CERT_FILE", value_name = "FILE", requires = "key_file")]
+    pub cert_file: Option<PathBuf>,
+
+    /// Its key.
+    #[arg(long, env = "ORRERY_KEY_FILE", value_name = "FILE", requires = "cert_file")]
+    pub key_file: Option<PathBuf>,
+
+    /// A token for the report port, and for nothing else; read again when the file changes.
+    #[arg(long, env = "ORRERY_TOKEN_FILE", value_name = "FILE")]
+    pub token_file: Option<PathBuf>,
 
     /// Unix socket for health and metrics.
     #[arg(long, env = "ORRERY_ADMIN_SOCKET", value_name = "PATH", default_value = "/run/orrery/agent.sock")]
@@ -131,6 +147,24 @@ impl From<Option<PathBuf>> for PinPath {
     }
 }
 
+/// Certificates of a connection to the collector.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct TlsFiles {
+    /// Who signs the collector's.
+    pub ca: PathBuf,
+    /// The agent's own.
+    pub identity: Option<Identity>,
+}
+
+/// A certificate and its key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Identity {
+    /// The certificate.
+    pub cert: PathBuf,
+    /// The key.
+    pub key: PathBuf,
+}
+
 /// Where reports go.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Collector {
@@ -140,6 +174,8 @@ pub enum Collector {
         host: String,
         /// Port.
         port: u16,
+        /// How the connection is encrypted; not at all without.
+        tls: Option<TlsFiles>,
     },
     /// A Unix socket.
     Unix(PathBuf),
@@ -152,6 +188,8 @@ pub struct Config {
     pub node: String,
     /// Where reports go.
     pub collector: Collector,
+    /// What opens the report port, if anything must.
+    pub token_file: Option<PathBuf>,
     /// Socket for health and metrics.
     pub admin_socket: PathBuf,
     /// Devices to watch; `None` for the rule.
@@ -191,10 +229,20 @@ pub enum ConfigError {
     #[error("node name missing or not 1 to 253 bytes; hint: --node NAME, as `kubectl get nodes` shows it")]
     Node,
     /// Neither form of address.
-    #[error("collector address not understood: {given}; hint: http://HOST:PORT or unix:PATH")]
+    #[error("collector address not understood: {given}; hint: https://HOST:PORT, http://HOST:PORT or unix:PATH")]
     Collector {
         /// What was typed.
         given: String,
+    },
+    /// Certificates and the address do not go together.
+    #[error("{given} does not go with --collector {collector}; hint: {hint}")]
+    Certificates {
+        /// What is there, or not there.
+        given: &'static str,
+        /// The collector's address.
+        collector: String,
+        /// What would do.
+        hint: &'static str,
     },
     /// A glob that is none.
     #[error("device glob not understood: {given}")]
@@ -259,13 +307,15 @@ impl TryFrom<Args> for Config {
                 hint: "64 to 4194304",
             });
         }
+        let identity = args.cert_file.zip(args.key_file).map(|(cert, key)| Identity { cert, key });
         let scope = Scope::new(&args.scope_netns);
         let scope = scope.ok_or_else(|| ConfigError::ScopeNetns { given: args.scope_netns.join(" ") })?;
         Ok(Self {
             scope_netns: (!args.scope_netns.is_empty()).then_some(scope),
             hook_form: args.hook_form,
             node: node.ok_or(ConfigError::Node)?,
-            collector: collector(&args.collector)?,
+            collector: collector(&args.collector, args.ca_file, identity)?,
+            token_file: args.token_file,
             admin_socket: args.admin_socket,
             devices,
             named_devices,
@@ -286,19 +336,28 @@ impl TryFrom<Args> for Config {
     }
 }
 
-fn collector(given: &str) -> Result<Collector, ConfigError> {
+fn collector(given: &str, ca: Option<PathBuf>, identity: Option<Identity>) -> Result<Collector, ConfigError> {
     let wrong = || ConfigError::Collector { given: given.to_owned() };
+    let unfit = |what, hint| ConfigError::Certificates { given: what, collector: given.to_owned(), hint };
+    let tls = match (given.starts_with("https://"), ca) {
+        (true, Some(ca)) => Some(TlsFiles { ca, identity }),
+        (true, None) => return Err(unfit("no --ca-file", "the certificate of who signed the collector's")),
+        (false, Some(_)) => return Err(unfit("--ca-file", "https://HOST:PORT")),
+        (false, None) if identity.is_some() => return Err(unfit("--cert-file", "https://HOST:PORT, with --ca-file")),
+        (false, None) => None,
+    };
     if let Some(path) = given.strip_prefix("unix:") {
         return if path.is_empty() { Err(wrong()) } else { Ok(Collector::Unix(PathBuf::from(path))) };
     }
-    let authority = given.strip_prefix("http://").ok_or_else(wrong)?.trim_end_matches('/');
+    let authority = given.strip_prefix("http://").or_else(|| given.strip_prefix("https://"));
+    let authority = authority.ok_or_else(wrong)?.trim_end_matches('/');
     let authority: http::uri::Authority = authority.parse().map_err(|_| wrong())?;
     let host = authority.host().trim_matches(['[', ']']).to_owned();
     let port = authority.port_u16().unwrap_or(7381);
     if host.is_empty() || (host.contains(':') && host.parse::<IpAddr>().is_err()) {
         return Err(wrong());
     }
-    Ok(Collector::Tcp { host, port })
+    Ok(Collector::Tcp { host, port, tls })
 }
 
 fn device_globs(given: &[String]) -> Result<(Option<GlobSet>, Vec<String>), ConfigError> {
@@ -330,7 +389,7 @@ fn skew(given: &str) -> Result<i64, ConfigError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Args, Collector, Config};
+    use super::{Args, Collector, Config, Identity, TlsFiles};
     use clap::Parser as _;
 
     fn parse(arguments: &[&str]) -> Result<Config, String> {
@@ -342,12 +401,31 @@ mod tests {
     fn collectors() {
         let collector = |given| parse(&["--node", "n", "--collector", given]).map(|config| config.collector);
         assert_eq!(collector("unix:/run/x"), Ok(Collector::Unix("/run/x".into())));
-        assert_eq!(collector("http://c:1"), Ok(Collector::Tcp { host: "c".into(), port: 1 }));
-        assert_eq!(collector("http://c"), Ok(Collector::Tcp { host: "c".into(), port: 7381 }));
-        assert_eq!(collector("http://[::1]:9"), Ok(Collector::Tcp { host: "::1".into(), port: 9 }));
-        for wrong in ["", "c:1", "https://c", "unix:", "http://", "http://a b"] {
+        assert_eq!(collector("http://c:1"), Ok(Collector::Tcp { host: "c".into(), port: 1, tls: None }));
+        assert_eq!(collector("http://c"), Ok(Collector::Tcp { host: "c".into(), port: 7381, tls: None }));
+        assert_eq!(collector("http://[::1]:9"), Ok(Collector::Tcp { host: "::1".into(), port: 9, tls: None }));
+        for wrong in ["", "c:1", "https://c", "ftp://c", "unix:", "http://", "http://a b"] {
             assert!(collector(wrong).is_err_and(|error| error.contains("hint: ")), "{wrong}");
         }
+    }
+
+    #[test]
+    fn certificates_go_with_https_alone() {
+        let check = |args: &[&str]| parse(&[&["--node", "n"], args].concat());
+        let both = ["--cert-file", "c", "--key-file", "k"];
+        let config = check(&[&["--collector", "https://c", "--ca-file", "a"], &both[..]].concat()).expect("valid");
+        let identity = Some(Identity { cert: "c".into(), key: "k".into() });
+        let tls = Some(TlsFiles { ca: "a".into(), identity });
+        assert_eq!(config.collector, Collector::Tcp { host: "c".into(), port: 7381, tls });
+        for wrong in [
+            &["--collector", "https://c"][..],
+            &["--collector", "http://c", "--ca-file", "a"],
+            &["--collector", "unix:/c", "--ca-file", "a"],
+            &["--collector", "unix:/c", "--cert-file", "c", "--key-file", "k"],
+        ] {
+            assert!(check(wrong).is_err_and(|error| error.contains("hint: ")), "{wrong:?}");
+        }
+        assert!(check(&["--cert-file", "c"]).is_err());
     }
 
     #[test]

@@ -8,6 +8,7 @@ pub mod cgroup;
 pub mod cleanup;
 pub mod clock;
 pub mod config;
+pub mod credentials;
 pub mod devices;
 pub mod dns;
 pub mod drain;
@@ -45,7 +46,7 @@ use tokio::{
 use tracing::{info, warn};
 
 use crate::{
-    config::Config,
+    config::{Collector, Config},
     drain::Node,
     ledger::Ledger,
     pace::FAST_TICK,
@@ -78,10 +79,16 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
     let _admin = admin::serve(&config.admin_socket, &ledger)?;
     info!(node = %config.node, collector = ?config.collector, devices = ledger.devices.get(), "watching");
 
+    if config.token_file.is_some()
+        && matches!(&config.collector, Collector::Tcp { tls: None, host, .. } if host != "127.0.0.1")
+    {
+        warn!("the token travels in clear text; hint: a collector with TLS, --collector https://… and --ca-file");
+    }
+
     // One report at a time: the next one carries newer totals anyway.
     let (to_post, mut bodies) = mpsc::channel::<Bytes>(1);
     let (posted, mut outcomes) = mpsc::channel::<Posted>(1);
-    let mut client = Client::new(config.collector.clone());
+    let mut client = Client::new(config.collector.clone(), config.token_file.clone());
     let wall = node.clock;
     tokio::spawn(async move {
         while let Some(body) = bodies.recv().await {

@@ -1,5 +1,7 @@
 //! What was typed, and what it means.
 
+pub mod security;
+
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
@@ -7,6 +9,7 @@ use std::{
 
 use clap::Parser;
 
+use self::security::{Security, SecurityArgs};
 use crate::{
     history,
     hubble::{beside::BesideArgs, client::Server},
@@ -71,6 +74,9 @@ pub struct Args {
     /// What is logged: error, warn, info, debug or trace, or a filter as in `info,collector::hub=debug`.
     #[arg(long, env = "ORRERY_LOG_LEVEL", default_value = "info", value_name = "FILTER")]
     pub log_level: String,
+    /// Encryption and credentials.
+    #[command(flatten)]
+    pub security: SecurityArgs,
     /// Rows held at the most (for tests).
     #[arg(long, hide = true, default_value_t = Bounds::default().rows)]
     pub bound_rows: usize,
@@ -140,6 +146,8 @@ pub struct Config {
     pub history: history::Span,
     /// What is logged.
     pub log_level: String,
+    /// Which ports are encrypted, and who may ask on them.
+    pub security: Security,
 }
 
 /// Why the configuration makes no sense.
@@ -191,6 +199,26 @@ pub enum ConfigError {
     /// No Hubble server.
     #[error("--hubble-server: {0}")]
     Hubble(String),
+    /// A port that anybody could ask, without having been told so.
+    #[error("--{flag} {address} is open to others, and nothing says who may ask there; hint: {hint}")]
+    Open {
+        /// Which flag.
+        flag: &'static str,
+        /// Where.
+        address: SocketAddr,
+        /// What would do.
+        hint: &'static str,
+    },
+    /// Not what describes a credential.
+    #[error("--{flag} not understood: {value}; hint: {hint}")]
+    Credential {
+        /// Which flag.
+        flag: &'static str,
+        /// What was given; never a credential itself.
+        value: String,
+        /// What would do.
+        hint: String,
+    },
     /// Not a filter.
     #[error("--log-level is no filter: {value}; hint: error, warn, info, debug or trace")]
     LogLevel {
@@ -232,8 +260,12 @@ impl TryFrom<Args> for Config {
             return Err(ConfigError::LogLevel { value: args.log_level });
         }
         let hubble = args.hubble.server().map_err(|error| ConfigError::Hubble(error.to_string()))?;
+        let listen = address("listen", &args.listen, "127.0.0.1:7380")?;
+        let access = Access { kubeconfig: args.kubeconfig, context: args.context };
+        let security = security::read(args.security, access, listen, &report_listen)?;
         Ok(Self {
-            listen: address("listen", &args.listen, "127.0.0.1:7380")?,
+            listen,
+            security,
             report_listen,
             names,
             cluster: args.cluster,

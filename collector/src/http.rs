@@ -1,23 +1,27 @@
 //! The routers: one for browsers (page, API, admin), one for agents (reports).
 
-use std::sync::{
-    Arc,
-    atomic::{AtomicBool, Ordering},
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
 };
 
 use axum::{
-    Router,
-    extract::{DefaultBodyLimit, Query, Request, State},
-    http::{HeaderValue, Method, StatusCode, Uri, header},
+    Extension, Router,
+    extract::{DefaultBodyLimit, FromRef, Query, Request, State},
+    http::{Extensions, HeaderValue, Method, StatusCode, Uri, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
-    routing::{get, post},
+    routing::{MethodRouter, get, post},
 };
 use bytes::Bytes;
 use rust_embed::RustEmbed;
 use tokio::sync::oneshot;
 
 use crate::{
+    auth::{self, browsers, reports},
     filter::Wish,
     hub::{Command, HubHandle},
     hubble::beside::{Beside, Part},
@@ -30,14 +34,23 @@ use crate::{
 
 /// Nothing but our own page, from our own origin.
 const POLICY: &str = "default-src 'self'; connect-src 'self'; worker-src 'self'; style-src 'self'; img-src 'self' data:; \
-                      font-src 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'";
+                      font-src 'self'; form-action 'self'; object-src 'none'; base-uri 'none'; frame-ancestors 'none'";
+
+/// So much is read, and thrown away, of a report from somebody who is not let in.
+const MAX_REFUSED_BYTES: usize = 256 << 10;
+/// For so long.
+const REFUSED: Duration = Duration::from_secs(2);
 
 /// The built page.
 #[derive(RustEmbed)]
 #[folder = "$ORRERY_PAGE"]
 struct Page;
 
-/// What the routers need.
+/// Whether names were read, if any are to be read.
+#[derive(Debug, Clone, Default)]
+pub struct Ready(pub Arc<AtomicBool>);
+
+/// What browsers' endpoints need.
 #[derive(Debug, Clone)]
 pub struct Parts {
     /// The way to the hub.
@@ -46,55 +59,165 @@ pub struct Parts {
     pub streams: Streams,
     /// The collector's own numbers.
     pub metrics: Arc<Metrics>,
-    /// Names were read, if any are to be read.
-    pub ready: Arc<AtomicBool>,
+    /// Names were read.
+    pub ready: Ready,
     /// The Hubble server that is followed, if one is.
     pub hubble: Option<Arc<Beside>>,
 }
 
+/// What agents' endpoints need.
+#[derive(Debug, Clone)]
+pub struct Inlet {
+    /// Takes reports.
+    pub ingest: Ingest,
+    /// Names were read.
+    pub ready: Ready,
+}
+
+impl FromRef<Parts> for HubHandle {
+    fn from_ref(parts: &Parts) -> Self {
+        parts.hub.clone()
+    }
+}
+
+impl FromRef<Parts> for Streams {
+    fn from_ref(parts: &Parts) -> Self {
+        parts.streams.clone()
+    }
+}
+
+impl FromRef<Parts> for Ready {
+    fn from_ref(parts: &Parts) -> Self {
+        parts.ready.clone()
+    }
+}
+
+impl FromRef<Inlet> for Ingest {
+    fn from_ref(inlet: &Inlet) -> Self {
+        inlet.ingest.clone()
+    }
+}
+
+impl FromRef<Inlet> for Ready {
+    fn from_ref(inlet: &Inlet) -> Self {
+        inlet.ready.clone()
+    }
+}
+
+/// Who may ask.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// Whom the gate lets in.
+    Guarded,
+    /// Everybody who reaches the port, for a reason.
+    Open(&'static str),
+}
+
+/// One path of a router. What stands in no table is guarded.
+#[derive(Debug)]
+pub struct Endpoint<S> {
+    /// Its path.
+    pub path: &'static str,
+    /// Its method; what answers GET answers HEAD.
+    pub method: Method,
+    /// Who may ask.
+    pub access: Access,
+    route: fn() -> MethodRouter<S>,
+}
+
+const PROBE: Access = Access::Open("a kubelet has no credentials; it learns whether the collector is up, and no more");
+
+/// All that browsers can ask for, but the page's own files.
+pub const BROWSER_ENDPOINTS: &[Endpoint<Parts>] = &[
+    Endpoint { path: "/api/v1/graph", method: Method::GET, access: Access::Guarded, route: || get(graph) },
+    Endpoint { path: "/api/v1/devices", method: Method::GET, access: Access::Guarded, route: || get(devices) },
+    Endpoint { path: "/api/v1/filter", method: Method::GET, access: Access::Guarded, route: || get(filter) },
+    Endpoint { path: "/api/v1/compare", method: Method::GET, access: Access::Guarded, route: || get(compare) },
+    Endpoint { path: "/api/v1/stream", method: Method::GET, access: Access::Guarded, route: || get(stream::stream) },
+    Endpoint { path: "/api/v1/history", method: Method::GET, access: Access::Guarded, route: || get(past::history) },
+    Endpoint { path: "/api/v1/events", method: Method::GET, access: Access::Guarded, route: || get(past::events) },
+    Endpoint { path: "/metrics", method: Method::GET, access: Access::Guarded, route: || get(metrics) },
+    Endpoint { path: "/logout", method: Method::POST, access: Access::Guarded, route: || post(log_out) },
+    Endpoint {
+        path: "/login",
+        method: Method::POST,
+        access: Access::Open("it takes the credentials"),
+        route: log_in_route,
+    },
+    Endpoint { path: "/login", method: Method::GET, access: Access::Open("its form"), route: || get(form) },
+    Endpoint { path: "/login.css", method: Method::GET, access: Access::Open("its style"), route: || get(style) },
+    Endpoint { path: "/healthz", method: Method::GET, access: PROBE, route: || get(healthz) },
+    Endpoint { path: "/readyz", method: Method::GET, access: PROBE, route: || get(readyz) },
+];
+
+/// All that agents can ask for.
+pub const REPORT_ENDPOINTS: &[Endpoint<Inlet>] = &[
+    Endpoint { path: wire::REPORT_PATH, method: Method::POST, access: Access::Guarded, route: report_route },
+    Endpoint { path: "/healthz", method: Method::GET, access: PROBE, route: || get(healthz) },
+    Endpoint { path: "/readyz", method: Method::GET, access: PROBE, route: || get(readyz) },
+];
+
+fn log_in_route() -> MethodRouter<Parts> {
+    post(log_in).layer(DefaultBodyLimit::max(browsers::MAX_FORM_BYTES))
+}
+
+fn report_route() -> MethodRouter<Inlet> {
+    // The handler has its own limit, which keeps the connection.
+    post(ingest::report).layer(DefaultBodyLimit::disable())
+}
+
+fn routed<S: Clone + Send + Sync + 'static>(endpoints: &[Endpoint<S>]) -> Router<S> {
+    endpoints.iter().fold(Router::new(), |router, endpoint| router.route(endpoint.path, (endpoint.route)()))
+}
+
+fn is_open<S>(endpoints: &[Endpoint<S>], request: &Request) -> bool {
+    let method = if request.method() == Method::HEAD { &Method::GET } else { request.method() };
+    let mut open = endpoints.iter().filter(|endpoint| endpoint.access != Access::Guarded);
+    open.any(|endpoint| endpoint.path == request.uri().path() && endpoint.method == *method)
+}
+
 /// For browsers.
-pub fn browser_router(parts: Parts) -> Router {
-    let api = Router::new()
-        .route("/api/v1/graph", get(graph))
-        .route("/api/v1/devices", get(devices))
-        .route("/api/v1/filter", get(filter))
-        .route("/api/v1/compare", get(compare))
-        .route("/metrics", get(metrics))
-        .with_state(parts.clone());
-    let parts_hub = parts.hub.clone();
-    let probes = Router::new().route("/readyz", get(readyz)).with_state(parts.ready);
-    Router::new()
-        .route("/api/v1/stream", get(stream::stream))
-        .with_state(parts.streams)
-        .merge(api)
-        .merge(past::router(parts_hub))
-        .merge(probes)
-        .route("/healthz", get(|| async { "ok\n" }))
+pub fn browser_router(parts: Parts, gate: Arc<browsers::Gate>) -> Router {
+    routed(BROWSER_ENDPOINTS)
         .fallback(page)
-        .layer(middleware::from_fn(guard))
+        .with_state(parts)
+        .layer(Extension(Arc::clone(&gate)))
+        .layer(middleware::from_fn_with_state(gate, guard_browsers))
 }
 
 /// For agents: reports, and nothing else.
-pub fn report_router(ingest: Ingest, ready: Arc<AtomicBool>) -> Router {
-    // A kubelet asks from outside the pod, where the page's loopback is out of reach.
-    let probes = Router::new().route("/readyz", get(readyz)).with_state(ready);
-    Router::new()
-        .route(wire::REPORT_PATH, post(ingest::report))
-        .route("/healthz", get(|| async { "ok\n" }))
-        // The handler has its own limit, which keeps the connection.
-        .layer(DefaultBodyLimit::disable())
-        .with_state(ingest)
-        .merge(probes)
+pub fn report_router(inlet: Inlet, gate: Arc<reports::Gate>) -> Router {
+    routed(REPORT_ENDPOINTS).with_state(inlet).layer(middleware::from_fn_with_state(gate, guard_reports))
 }
 
-async fn guard(request: Request, next: Next) -> Response {
-    let mut response = next.run(request).await;
+async fn guard_browsers(State(gate): State<Arc<browsers::Gate>>, request: Request, next: Next) -> Response {
+    let refused = if is_open(BROWSER_ENDPOINTS, &request) { None } else { gate.admit(&request).err() };
+    let mut response = match refused {
+        Some(refusal) => gate.refuse(&refusal, request.headers(), request.uri()),
+        None => next.run(request).await,
+    };
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     headers.insert(header::REFERRER_POLICY, HeaderValue::from_static("no-referrer"));
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     response
+}
+
+async fn guard_reports(State(gate): State<Arc<reports::Gate>>, mut request: Request, next: Next) -> Response {
+    if !is_open(REPORT_ENDPOINTS, &request) {
+        let (headers, peer) = (request.headers().clone(), auth::peer(request.extensions()));
+        match gate.admit(&headers, peer).await {
+            Ok(reporter) => request.extensions_mut().insert(reporter),
+            Err(refusal) => {
+                // Read to its end, so that the answer is not lost with the connection; not further, nor for longer.
+                let body = axum::body::to_bytes(request.into_body(), MAX_REFUSED_BYTES);
+                drop(tokio::time::timeout(REFUSED, body).await);
+                return refusal.answer(reports::HINT);
+            }
+        };
+    }
+    next.run(request).await
 }
 
 async fn ask<A>(hub: &HubHandle, command: impl FnOnce(oneshot::Sender<A>) -> Command) -> Result<A, Response> {
@@ -159,7 +282,27 @@ async fn devices(State(parts): State<Parts>) -> Response {
     ask(&parts.hub, |reply| Command::Devices { reply }).await.map_or_else(|closing| closing, json)
 }
 
-async fn readyz(State(ready): State<Arc<AtomicBool>>) -> Response {
+async fn form(Extension(gate): Extension<Arc<browsers::Gate>>) -> Response {
+    gate.form()
+}
+
+async fn log_in(Extension(gate): Extension<Arc<browsers::Gate>>, extensions: Extensions, body: Bytes) -> Response {
+    gate.log_in(&body, auth::peer(&extensions))
+}
+
+async fn log_out(Extension(gate): Extension<Arc<browsers::Gate>>, request: Request) -> Response {
+    gate.log_out(request.headers(), auth::peer(request.extensions()))
+}
+
+async fn style() -> Response {
+    ([(header::CONTENT_TYPE, HeaderValue::from_static("text/css; charset=utf-8"))], browsers::STYLE).into_response()
+}
+
+async fn healthz() -> &'static str {
+    "ok\n"
+}
+
+async fn readyz(State(Ready(ready)): State<Ready>) -> Response {
     if ready.load(Ordering::Acquire) {
         "ready\n".into_response()
     } else {

@@ -23,6 +23,7 @@ use wire::{
 };
 
 use crate::{
+    auth::reports::Reporter,
     hub::{Delivery, HubHandle},
     merge::Verdict,
     metrics::Metrics,
@@ -74,6 +75,8 @@ enum Refusal {
     QueueFull,
     #[error("too many reports are being unpacked; hint: send again in a second")]
     Busy,
+    #[error("the credential is another node's: {owner}; hint: --node must be the node's name in the cluster")]
+    NotYours { owner: Arc<str> },
     #[error("shutting down")]
     Closing,
 }
@@ -88,6 +91,7 @@ impl Refusal {
             Self::TooManyNodes => "too_many_nodes",
             Self::QueueFull => "queue_full",
             Self::Busy => "busy",
+            Self::NotYours { .. } => "not_yours",
             Self::Closing => "closing",
         }
     }
@@ -99,6 +103,7 @@ impl Refusal {
             }
             Self::Decode(_) | Self::Body(_) => StatusCode::BAD_REQUEST,
             Self::Behind { .. } | Self::Folded => StatusCode::CONFLICT,
+            Self::NotYours { .. } => StatusCode::FORBIDDEN,
             Self::TooManyNodes => StatusCode::INSUFFICIENT_STORAGE,
             Self::QueueFull | Self::Busy | Self::Closing => StatusCode::SERVICE_UNAVAILABLE,
         }
@@ -107,7 +112,9 @@ impl Refusal {
 
 /// Takes one report.
 pub async fn report(State(ingest): State<Ingest>, request: Request) -> Response {
-    match take(&ingest, request.into_body()).await {
+    // The gate has put it there.
+    let reporter = request.extensions().get::<Reporter>().cloned().unwrap_or_default();
+    match take(&ingest, &reporter, request.into_body()).await {
         Ok(ack) => {
             let body = codec::encode_ack(&ack);
             ([(header::CONTENT_TYPE, HeaderValue::from_static(wire::CONTENT_TYPE))], body).into_response()
@@ -136,13 +143,16 @@ fn words(error: &dyn std::error::Error) -> String {
     text
 }
 
-async fn take(ingest: &Ingest, body: Body) -> Result<Ack, Refusal> {
+async fn take(ingest: &Ingest, reporter: &Reporter, body: Body) -> Result<Ack, Refusal> {
     let body = read(body).await?;
     let arrived = (ingest.clock)();
     // Only what was read takes a turn: a slow connection holds up nobody.
     let turn = timeout(TURN, Arc::clone(&ingest.turns).acquire_owned()).await.map_err(|_| Refusal::Busy)?;
     let turn = turn.map_err(|_| Refusal::Closing)?;
     let report = decode(body.clone(), turn).await?;
+    if let Some(owner) = reporter.node.as_ref().filter(|owner| ***owner != *report.node) {
+        return Err(Refusal::NotYours { owner: Arc::clone(owner) });
+    }
     let (seq, run) = (report.seq, report.collector_run);
     // The place in the queue comes first: a report that finds none leaves nothing behind.
     let place = ingest.hub.reports.try_reserve().map_err(|error| match error {

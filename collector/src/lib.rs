@@ -3,15 +3,18 @@
 //! The rooms, in the order a report walks through them: [`listen`] binds, [`ingest`] limits and decodes, [`hub`] (one task)
 //! owns [`merge`] and [`names`], [`project`] makes rows of them for a [`graph`], [`stream`] and [`http`] tell browsers in the
 //! form of [`view`], as far as a [`filter`] lets it through. [`history`] remembers the last hour, and [`past`] tells of it.
+//! Before both stands [`serve`] with [`tls`], and [`auth`] says who may ask; both read their [`files`] again when they change.
 //! Beside the road: [`state`] (what [`keep`] says outlives a run), [`record`] and [`replay`], [`pods`] and
 //! [`kubernetes`], [`events`], [`metrics`], [`config`]. [`loss`], [`rate`], [`merge`], [`names`], [`project`], [`filter`],
 //! [`events`], [`history`] and [`graph`] are pure: no IO, no clock, time is an argument. The clock is
 //! read in [`clock`].
 #![forbid(unsafe_code)]
 
+pub mod auth;
 pub mod clock;
 pub mod config;
 pub mod events;
+pub mod files;
 pub mod filter;
 pub mod graph;
 pub mod history;
@@ -32,9 +35,11 @@ pub mod project;
 pub mod rate;
 pub mod record;
 pub mod replay;
+pub mod serve;
 pub mod state;
 pub mod stream;
 pub mod time;
+pub mod tls;
 pub mod view;
 
 use std::{
@@ -44,7 +49,6 @@ use std::{
 };
 
 use anyhow::Context as _;
-use axum::Router;
 use tokio::{
     sync::{Semaphore, watch},
     task::JoinSet,
@@ -154,25 +158,36 @@ pub async fn run(
         shutdown: stopped.clone(),
         metrics: Arc::clone(&metrics),
     };
-    let parts =
-        http::Parts { hub: handle.clone(), streams, metrics: Arc::clone(&metrics), ready: Arc::clone(&ready), hubble };
-    let browser = http::browser_router(parts);
+    let parts = http::Parts {
+        hub: handle.clone(),
+        streams,
+        metrics: Arc::clone(&metrics),
+        ready: http::Ready(Arc::clone(&ready)),
+        hubble,
+    };
+    let security = config.security;
+    let browsers = auth::browsers::Gate::new(security.browsers, Arc::clone(&metrics), clock::now);
+    let browsers = Arc::new(browsers.context("read --ui-token-file")?);
+    let agents = auth::reports::Gate::new(security.reports, Arc::clone(&metrics), clock::now);
+    let agents = Arc::new(agents.context("read --report-token-file")?);
+    let encrypt = |files: Option<tls::TlsFiles>| files.map(|files| tls::Tls::new(files, metrics.failed_files.clone()));
+    let ui_tls = encrypt(security.ui_tls).transpose().context("read --ui-tls-cert and --ui-tls-key")?.map(Arc::new);
+    let report_tls = encrypt(security.report_tls).transpose().context("read --report-tls-cert and --report-tls-key")?;
+    let report_tls = report_tls.map(Arc::new);
+    let browser = http::browser_router(parts, browsers);
     let turns = Arc::new(Semaphore::new(ingest::MAX_DECODING));
-    let ingest = ingest::Ingest { hub: handle, metrics, turns, recorder, run, clock: clock::now };
-    let reports = http::report_router(ingest, ready);
-    tasks.spawn(serve_tcp(listeners.browser, browser, stopped.clone()));
+    let ingest = ingest::Ingest { hub: handle, metrics: Arc::clone(&metrics), turns, recorder, run, clock: clock::now };
+    let reports = http::report_router(http::Inlet { ingest, ready: http::Ready(ready) }, agents);
+    tasks.spawn(serve::tcp(listeners.browser, ui_tls, browser, Arc::clone(&metrics), stopped.clone()));
     for listener in listeners.reports {
+        let (router, stopped) = (reports.clone(), stopped.clone());
         match listener {
             ReportListener::Tcp(listener) => {
-                tasks.spawn(serve_tcp(listener, reports.clone(), stopped.clone()));
+                tasks.spawn(serve::tcp(listener, report_tls.clone(), router, Arc::clone(&metrics), stopped));
             }
             ReportListener::Unix(listener, file) => {
-                let (router, mut stopped) = (reports.clone(), stopped.clone());
                 tasks.spawn(async move {
-                    let over = async move { drop(stopped.wait_for(|over| *over).await) };
-                    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(over).await {
-                        tracing::error!(%error, "report listener failed");
-                    }
+                    serve::unix(listener, router, stopped).await;
                     drop(file);
                 });
             }
@@ -203,18 +218,5 @@ fn restore(
             state.set_aside(&damaged.to_string()).context("set the kept state aside")?;
             Ok((state, None))
         }
-    }
-}
-
-async fn serve_tcp(listener: tokio::net::TcpListener, router: Router, mut stopped: watch::Receiver<bool>) {
-    let over = async move { drop(stopped.wait_for(|over| *over).await) };
-    let listener = axum::serve::ListenerExt::tap_io(listener, |stream| {
-        // Small events must not wait for an acknowledgement.
-        if let Err(error) = stream.set_nodelay(true) {
-            tracing::trace!(%error, "set TCP_NODELAY");
-        }
-    });
-    if let Err(error) = axum::serve(listener, router).with_graceful_shutdown(over).await {
-        tracing::error!(%error, "listener failed");
     }
 }

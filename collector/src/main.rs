@@ -73,6 +73,7 @@ async fn start(config: Config) -> anyhow::Result<()> {
     let listeners = Listeners::bind(&config).await?;
     let address = listeners.browser.local_addr()?;
     tracing::info!(%address, ?config, "listening");
+    config.security.say(config.listen, &config.report_listen);
     let shutdown = async move {
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
     };

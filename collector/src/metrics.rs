@@ -47,6 +47,11 @@ pub struct Metrics {
     pub api_refused_objects: Gauge,
     pub recorded_bytes: Counter,
     pub unrecorded_reports: Counter,
+    pub refused_requests: Family<Labels, Counter>,
+    pub token_reviews: Family<Label, Counter>,
+    pub logins: Counter,
+    pub failed_handshakes: Counter,
+    pub failed_files: Counter,
 }
 
 impl Default for Metrics {
@@ -83,6 +88,11 @@ impl Default for Metrics {
             api_refused_objects: Gauge::default(),
             recorded_bytes: Counter::default(),
             unrecorded_reports: Counter::default(),
+            refused_requests: Family::default(),
+            token_reviews: Family::default(),
+            logins: Counter::default(),
+            failed_handshakes: Counter::default(),
+            failed_files: Counter::default(),
         };
         metrics.register();
         metrics
@@ -141,6 +151,23 @@ impl Metrics {
             "record_skipped_reports",
             "Reports not recorded: full or slow",
             self.unrecorded_reports.clone(),
+        );
+        registry.register(
+            "auth_refused_requests",
+            "Requests not let in, by port and reason",
+            self.refused_requests.clone(),
+        );
+        registry.register(
+            "auth_token_reviews",
+            "Service account tokens that the Kubernetes API was asked about, by outcome",
+            self.token_reviews.clone(),
+        );
+        registry.register("auth_logins", "Logins by the form", self.logins.clone());
+        registry.register("tls_failed_handshakes", "TLS handshakes that failed", self.failed_handshakes.clone());
+        registry.register(
+            "files_failed_readings",
+            "Certificates and tokens that changed and could not be used",
+            self.failed_files.clone(),
         );
     }
 

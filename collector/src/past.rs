@@ -1,11 +1,9 @@
 //! `GET /api/v1/graph?at=`, `/api/v1/history` and `/api/v1/events`: the last hour. What is dear is done beside the hub.
 
 use axum::{
-    Router,
     extract::{Query, State},
     http::{HeaderValue, StatusCode, header},
     response::{IntoResponse, Response},
-    routing::get,
 };
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
@@ -25,16 +23,18 @@ pub struct AtQuery {
     pub at: Option<i64>,
 }
 
+/// `?edge=&vertex=&view=`.
 #[derive(Debug, Deserialize)]
-struct HistoryQuery {
+pub struct HistoryQuery {
     edge: Option<String>,
     vertex: Option<String>,
     #[serde(default)]
     view: View,
 }
 
+/// `?since=&until=&kind=`.
 #[derive(Debug, Deserialize)]
-struct EventsQuery {
+pub struct EventsQuery {
     /// Seconds since the Unix epoch.
     since: Option<i64>,
     until: Option<i64>,
@@ -44,11 +44,6 @@ struct EventsQuery {
 #[derive(Debug, Serialize)]
 struct EventsRow {
     events: Vec<EventRow>,
-}
-
-/// The routes.
-pub fn router(hub: HubHandle) -> Router {
-    Router::new().route("/api/v1/history", get(history)).route("/api/v1/events", get(events)).with_state(hub)
 }
 
 /// The graph as it was at `at`.
@@ -62,7 +57,8 @@ pub async fn graph(hub: &HubHandle, wish: Wish, at: i64) -> Response {
     beside(move || serde_json::to_vec(&still.snapshot(&wish, &now.names, &now.identity))).await
 }
 
-async fn history(State(hub): State<HubHandle>, Query(query): Query<HistoryQuery>) -> Response {
+/// What the last hour was, in figures.
+pub async fn history(State(hub): State<HubHandle>, Query(query): Query<HistoryQuery>) -> Response {
     let whose = match (query.edge, query.vertex) {
         (None, None) => Whose::All,
         (Some(edge), None) => Whose::Edge(query.view, edge),
@@ -78,7 +74,8 @@ async fn history(State(hub): State<HubHandle>, Query(query): Query<HistoryQuery>
     }
 }
 
-async fn events(State(hub): State<HubHandle>, Query(query): Query<EventsQuery>) -> Response {
+/// What happened in it.
+pub async fn events(State(hub): State<HubHandle>, Query(query): Query<EventsQuery>) -> Response {
     let mut events = match ask(&hub, |reply| Command::Events { reply }).await {
         Ok(events) => events,
         Err(closing) => return closing,

@@ -217,7 +217,7 @@ async fn what_is_no_hubble_is_said() {
 #[tokio::test]
 async fn a_message_that_is_too_large_is_refused() {
     let summary = "x".repeat(MAX_MESSAGE_BYTES + 1);
-    let flow = ResponseTypes::Flow(Flow { summary, ..Flow::default() });
+    let flow = ResponseTypes::Flow(Box::new(Flow { summary, ..Flow::default() }));
     let replay = Replay::new(vec![GetFlowsResponse { response_types: Some(flow), ..GetFlowsResponse::default() }]);
     let error = Following::start(server(&replay.tcp(None).await, None)).broken().await;
     assert!(error.contains("1 MiB"), "{error}");

@@ -9,7 +9,8 @@ use std::{sync::Arc, time::Duration};
 
 use client::{Agent, Collector, report};
 use collector::{
-    http::report_router,
+    auth::reports::{Gate, Rules},
+    http::{Inlet, Ready, report_router},
     hub::{Hub, REPORT_QUEUE, Setup},
     ingest::{Ingest, MAX_DECODING},
     merge::Bounds,
@@ -114,7 +115,9 @@ async fn unrun_hub(turns: usize) -> (Hub, Arc<Metrics>, String, tokio::task::Joi
     };
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let address = listener.local_addr().expect("address").to_string();
-    let serve = tokio::spawn(async move { axum::serve(listener, report_router(ingest, Arc::default())).await });
+    let inlet = Inlet { ingest, ready: Ready::default() };
+    let gate = Arc::new(Gate::new(Rules::default(), Arc::clone(&metrics), collector::clock::now).expect("no files"));
+    let serve = tokio::spawn(async move { axum::serve(listener, report_router(inlet, gate)).await });
     (hub, metrics, address, serve)
 }
 

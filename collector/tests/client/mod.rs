@@ -1,4 +1,5 @@
 //! A collector on free ports, and plain HTTP/1.1 spoken to it.
+#![expect(dead_code, reason = "each test uses a part")]
 
 use std::time::Duration;
 
@@ -51,14 +52,29 @@ impl Collector {
         timeout(LIMIT, self.task).await.expect("stops in time").expect("no panic").expect("no error");
     }
 
+    /// Where the page is.
+    pub(crate) fn browser(&self) -> &str {
+        &self.browser
+    }
+
+    /// Where agents report.
+    pub(crate) fn reports(&self) -> &str {
+        self.reports.as_ref().expect("a TCP report listener")
+    }
+
     pub(crate) async fn agent(&self) -> Agent {
-        let address = self.reports.as_ref().expect("a TCP report listener");
-        Agent::connect(address).await
+        Agent::connect(self.reports()).await
     }
 
     /// Status line, headers and body as one text.
     pub(crate) async fn get(&self, path: &str) -> String {
         get(&self.browser, path).await
+    }
+
+    /// The same, with a bearer token.
+    pub(crate) async fn get_with(&self, path: &str, token: &str) -> String {
+        ask(&self.browser, path, &format!("Authorization: Bearer {token}
+")).await
     }
 
     pub(crate) async fn until(&self, path: &str, wanted: &str, within: Duration) -> String {
@@ -82,7 +98,7 @@ impl Collector {
     pub(crate) async fn stream(&self, view: &str, last: Option<&str>) -> Stream {
         let mut stream = TcpStream::connect(&self.browser).await.expect("connect");
         let last = last.map_or_else(String::new, |id| format!("Last-Event-ID: {id}\r\n"));
-        let request = format!("GET /api/v1/stream?view={view} HTTP/1.1\r\nHost: x\r\n{last}\r\n");
+        let request = format!("GET /api/v1/stream?view={view} HTTP/1.1\r\nHost: localhost\r\n{last}\r\n");
         stream.write_all(request.as_bytes()).await.expect("write");
         let mut stream = Stream { stream: BufReader::new(stream), pending: Vec::new() };
         let head = head(&mut stream.stream).await;
@@ -93,8 +109,12 @@ impl Collector {
 
 /// Status line, headers and body as one text.
 pub(crate) async fn get(address: &str, path: &str) -> String {
+    ask(address, path, "").await
+}
+
+async fn ask(address: &str, path: &str, headers: &str) -> String {
     let mut stream = TcpStream::connect(address).await.expect("connect");
-    let request = format!("GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}Connection: close\r\n\r\n");
     stream.write_all(request.as_bytes()).await.expect("write");
     let mut text = Vec::new();
     timeout(LIMIT, stream.read_to_end(&mut text)).await.expect("in time").expect("read");
@@ -134,8 +154,20 @@ impl Agent {
         self.reply().await
     }
 
+    /// The same, with a bearer token.
+    pub(crate) async fn post_with(&mut self, body: &[u8], token: &str) -> Reply {
+        self.send_with(body, &format!("Authorization: Bearer {token}\r\n")).await;
+        self.reply().await
+    }
+
     pub(crate) async fn send(&mut self, body: &[u8]) {
-        let request = format!("POST /v1/reports HTTP/1.1\r\nHost: x\r\nContent-Length: {}\r\n\r\n", body.len());
+        self.send_with(body, "").await;
+    }
+
+    async fn send_with(&mut self, body: &[u8], headers: &str) {
+        let length = body.len();
+        let request =
+            format!("POST /v1/reports HTTP/1.1\r\nHost: localhost\r\n{headers}Content-Length: {length}\r\n\r\n");
         self.stream.write_all(request.as_bytes()).await.expect("write");
         self.stream.write_all(body).await.expect("write");
     }

@@ -6,6 +6,7 @@ mod file;
 pub mod load;
 mod objects;
 mod serve;
+pub mod tokens;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -49,6 +50,7 @@ pub(crate) struct State {
     pub(crate) faults: Faults,
     pub(crate) calls: BTreeMap<Call, u64>,
     pub(crate) metadata_only: BTreeSet<String>,
+    pub(crate) tokens: BTreeMap<String, tokens::User>,
     /// Grows whenever all watches are to end.
     pub(crate) cut: u64,
 }
@@ -170,6 +172,16 @@ impl MockApi {
     pub fn fail(&self, change: impl FnOnce(&mut Faults)) {
         change(&mut self.shared.state().faults);
         self.shared.tell();
+    }
+
+    /// Knows a service account's token from here on.
+    pub fn know(&self, token: &str, user: tokens::User) {
+        self.shared.state().tokens.insert(token.to_owned(), user);
+    }
+
+    /// Knows a token no longer.
+    pub fn forget(&self, token: &str) {
+        self.shared.state().tokens.remove(token);
     }
 
     /// Ends all watches.

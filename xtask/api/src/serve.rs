@@ -8,19 +8,20 @@ use axum::{
     extract::{Query, State as Part},
     http::{HeaderMap, StatusCode, Uri, header},
     response::{IntoResponse, Response},
+    routing::post,
 };
 use bytes::Bytes;
 use futures_util::stream;
 use serde_json::{Value, json};
 use tokio::time::{sleep, sleep_until, timeout};
 
-use crate::Shared;
+use crate::{Shared, tokens};
 
 /// A quiet watch gets a bookmark this often.
 const BOOKMARK: Duration = Duration::from_secs(1);
 
 pub(crate) fn router(shared: Shared) -> Router {
-    Router::new().fallback(answer).with_state(shared)
+    Router::new().route(tokens::PATH, post(tokens::review)).fallback(answer).with_state(shared)
 }
 
 fn status(code: u16, message: &str) -> Value {
@@ -35,7 +36,7 @@ fn status(code: u16, message: &str) -> Value {
             "reason": reason, "code": code })
 }
 
-fn refuse(code: u16, message: &str) -> Response {
+pub(crate) fn refuse(code: u16, message: &str) -> Response {
     let http = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     (http, [(header::CONTENT_TYPE, "application/json")], status(code, message).to_string()).into_response()
 }
