@@ -1,11 +1,14 @@
 //! The command line: what was typed ([`Args`]) and what it means ([`Config`]).
 
-use std::{net::IpAddr, path::PathBuf, time::Duration};
+mod collector;
+
+use std::{path::PathBuf, time::Duration};
 
 use clap::{Parser, Subcommand, ValueEnum};
 use globset::{Glob, GlobSet, GlobSetBuilder};
 use tracing_subscriber::{EnvFilter, filter::ParseError};
 
+pub use self::collector::{Collector, Identity, TlsFiles};
 use crate::{dns::NameMode, facts::Form, scope::Scope};
 
 /// Watches what the pods of this node say to each other and tells the collector.
@@ -147,40 +150,6 @@ impl From<Option<PathBuf>> for PinPath {
     }
 }
 
-/// Certificates of a connection to the collector.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct TlsFiles {
-    /// Who signs the collector's.
-    pub ca: PathBuf,
-    /// The agent's own.
-    pub identity: Option<Identity>,
-}
-
-/// A certificate and its key.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Identity {
-    /// The certificate.
-    pub cert: PathBuf,
-    /// The key.
-    pub key: PathBuf,
-}
-
-/// Where reports go.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum Collector {
-    /// A host name or address, and a port.
-    Tcp {
-        /// Name or address.
-        host: String,
-        /// Port.
-        port: u16,
-        /// How the connection is encrypted; not at all without.
-        tls: Option<TlsFiles>,
-    },
-    /// A Unix socket.
-    Unix(PathBuf),
-}
-
 /// What the command line means.
 #[derive(Debug)]
 pub struct Config {
@@ -314,7 +283,7 @@ impl TryFrom<Args> for Config {
             scope_netns: (!args.scope_netns.is_empty()).then_some(scope),
             hook_form: args.hook_form,
             node: node.ok_or(ConfigError::Node)?,
-            collector: collector(&args.collector, args.ca_file, identity)?,
+            collector: collector::read(&args.collector, args.ca_file, identity)?,
             token_file: args.token_file,
             admin_socket: args.admin_socket,
             devices,
@@ -334,30 +303,6 @@ impl TryFrom<Args> for Config {
             ebpf_object: args.ebpf_object,
         })
     }
-}
-
-fn collector(given: &str, ca: Option<PathBuf>, identity: Option<Identity>) -> Result<Collector, ConfigError> {
-    let wrong = || ConfigError::Collector { given: given.to_owned() };
-    let unfit = |what, hint| ConfigError::Certificates { given: what, collector: given.to_owned(), hint };
-    let tls = match (given.starts_with("https://"), ca) {
-        (true, Some(ca)) => Some(TlsFiles { ca, identity }),
-        (true, None) => return Err(unfit("no --ca-file", "the certificate of who signed the collector's")),
-        (false, Some(_)) => return Err(unfit("--ca-file", "https://HOST:PORT")),
-        (false, None) if identity.is_some() => return Err(unfit("--cert-file", "https://HOST:PORT, with --ca-file")),
-        (false, None) => None,
-    };
-    if let Some(path) = given.strip_prefix("unix:") {
-        return if path.is_empty() { Err(wrong()) } else { Ok(Collector::Unix(PathBuf::from(path))) };
-    }
-    let authority = given.strip_prefix("http://").or_else(|| given.strip_prefix("https://"));
-    let authority = authority.ok_or_else(wrong)?.trim_end_matches('/');
-    let authority: http::uri::Authority = authority.parse().map_err(|_| wrong())?;
-    let host = authority.host().trim_matches(['[', ']']).to_owned();
-    let port = authority.port_u16().unwrap_or(7381);
-    if host.is_empty() || (host.contains(':') && host.parse::<IpAddr>().is_err()) {
-        return Err(wrong());
-    }
-    Ok(Collector::Tcp { host, port, tls })
 }
 
 fn device_globs(given: &[String]) -> Result<(Option<GlobSet>, Vec<String>), ConfigError> {
@@ -389,43 +334,12 @@ fn skew(given: &str) -> Result<i64, ConfigError> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Args, Collector, Config, Identity, TlsFiles};
+    use super::{Args, Config};
     use clap::Parser as _;
 
     fn parse(arguments: &[&str]) -> Result<Config, String> {
         let args = Args::try_parse_from([&["orrery-agent"], arguments].concat()).map_err(|error| error.to_string())?;
         Config::try_from(args).map_err(|error| error.to_string())
-    }
-
-    #[test]
-    fn collectors() {
-        let collector = |given| parse(&["--node", "n", "--collector", given]).map(|config| config.collector);
-        assert_eq!(collector("unix:/run/x"), Ok(Collector::Unix("/run/x".into())));
-        assert_eq!(collector("http://c:1"), Ok(Collector::Tcp { host: "c".into(), port: 1, tls: None }));
-        assert_eq!(collector("http://c"), Ok(Collector::Tcp { host: "c".into(), port: 7381, tls: None }));
-        assert_eq!(collector("http://[::1]:9"), Ok(Collector::Tcp { host: "::1".into(), port: 9, tls: None }));
-        for wrong in ["", "c:1", "https://c", "ftp://c", "unix:", "http://", "http://a b"] {
-            assert!(collector(wrong).is_err_and(|error| error.contains("hint: ")), "{wrong}");
-        }
-    }
-
-    #[test]
-    fn certificates_go_with_https_alone() {
-        let check = |args: &[&str]| parse(&[&["--node", "n"], args].concat());
-        let both = ["--cert-file", "c", "--key-file", "k"];
-        let config = check(&[&["--collector", "https://c", "--ca-file", "a"], &both[..]].concat()).expect("valid");
-        let identity = Some(Identity { cert: "c".into(), key: "k".into() });
-        let tls = Some(TlsFiles { ca: "a".into(), identity });
-        assert_eq!(config.collector, Collector::Tcp { host: "c".into(), port: 7381, tls });
-        for wrong in [
-            &["--collector", "https://c"][..],
-            &["--collector", "http://c", "--ca-file", "a"],
-            &["--collector", "unix:/c", "--ca-file", "a"],
-            &["--collector", "unix:/c", "--cert-file", "c", "--key-file", "k"],
-        ] {
-            assert!(check(wrong).is_err_and(|error| error.contains("hint: ")), "{wrong:?}");
-        }
-        assert!(check(&["--cert-file", "c"]).is_err());
     }
 
     #[test]
