@@ -21,7 +21,7 @@ use rustls::{
 };
 use tokio::{
     io::{AsyncBufReadExt as _, AsyncReadExt as _, AsyncWriteExt as _, BufReader},
-    net::TcpListener,
+    net::{TcpListener, TcpStream},
     time::timeout,
 };
 use tokio_rustls::TlsAcceptor;
@@ -97,28 +97,32 @@ async fn collector(own: &(String, String), agents: Option<&Authority>, token: &'
     let port = listener.local_addr().expect("address").port();
     tokio::spawn(async move {
         while let Ok((stream, _)) = listener.accept().await {
-            let Ok(stream) = acceptor.accept(stream).await else { continue };
-            let mut stream = BufReader::new(stream);
-            while let Some(head) = head(&mut stream).await {
-                let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
-                let mut body = vec![0; length.unwrap_or(0)];
-                if stream.read_exact(&mut body).await.is_err() {
-                    break;
-                }
-                let good = token.is_empty() || head.contains(&format!("authorization: bearer {token}\r\n"));
-                let (status, body) = if good {
-                    ("200 OK", wire::codec::encode_ack(&Ack { seq: 1, ..Ack::default() }))
-                } else {
-                    ("401 Unauthorized", b"credentials are not valid".to_vec())
-                };
-                let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n", body.len());
-                if stream.write_all(&[head.as_bytes(), &body].concat()).await.is_err() {
-                    break;
-                }
-            }
+            tokio::spawn(serve(acceptor.clone(), stream, token));
         }
     });
     port
+}
+
+async fn serve(acceptor: TlsAcceptor, stream: TcpStream, token: &'static str) {
+    let Ok(stream) = acceptor.accept(stream).await else { return };
+    let mut stream = BufReader::new(stream);
+    while let Some(head) = head(&mut stream).await {
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+        let mut body = vec![0; length.unwrap_or(0)];
+        if stream.read_exact(&mut body).await.is_err() {
+            break;
+        }
+        let good = token.is_empty() || head.contains(&format!("authorization: bearer {token}\r\n"));
+        let (status, body) = if good {
+            ("200 OK", wire::codec::encode_ack(&Ack { seq: 1, ..Ack::default() }))
+        } else {
+            ("401 Unauthorized", b"credentials are not valid".to_vec())
+        };
+        let head = format!("HTTP/1.1 {status}\r\nContent-Length: {}\r\n\r\n", body.len());
+        if stream.write_all(&[head.as_bytes(), &body].concat()).await.is_err() {
+            break;
+        }
+    }
 }
 
 async fn head<S: tokio::io::AsyncRead + Unpin>(stream: &mut BufReader<S>) -> Option<String> {
@@ -184,12 +188,13 @@ async fn the_agent_shows_its_certificate_and_its_token() {
     assert_eq!(post(&mut talk).await, Ok(StatusCode::UNAUTHORIZED));
     folder.put("token", "the-second\n");
     assert_eq!(post(&mut talk).await, Ok(StatusCode::OK), "with the next report, over the same connection");
-    assert!(post(&mut client("localhost", port, &ca, None, Some(&token))).await.is_err(), "without a certificate");
+    let error = post(&mut client("localhost", port, &ca, None, Some(&token))).await.expect_err("no certificate");
+    assert!(error.contains("CertificateRequired"), "{error}");
     std::fs::remove_file(&token).expect("remove");
     let error = post(&mut talk).await.expect_err("no token");
     assert!(error.contains("show credentials: --token-file") && error.contains("hint: "), "{error}");
     folder.put("key", "-----BEGIN PRIVATE KEY-----\nsecret\n-----END PRIVATE KEY-----\n");
     folder.put("token", "the-second\n");
     let error = post(&mut client("localhost", port, &ca, Some(identity), Some(&token))).await.expect_err("no key");
-    assert!(error.contains("--key-file") && !error.contains("secret"), "{error}");
+    assert!(error.contains("show credentials") && !error.contains("secret"), "{error}");
 }
