@@ -50,8 +50,8 @@ pub struct Ledger {
     pub tiers: Family<Kind, Gauge>,
     /// How often somebody took our programs off a device.
     pub hooks_taken: Counter,
-    /// The current tick, milliseconds.
-    pub tick_milliseconds: Gauge,
+    /// The current tick.
+    pub tick_seconds: Gauge<f64, AtomicU64>,
     acknowledged_seq: Arc<AtomicU64>,
 }
 
@@ -74,7 +74,7 @@ impl Ledger {
         registry.register("blind_spots", "Devices found but not watched", self.blind_spots.clone());
         registry.register("tiers", "Devices by tier", self.tiers.clone());
         registry.register("hooks_taken", "Times that another took our programs off", self.hooks_taken.clone());
-        registry.register("tick_milliseconds", "Time between two reports now", self.tick_milliseconds.clone());
+        registry.register_with_unit("tick", "Time between two reports now", Unit::Seconds, self.tick_seconds.clone());
         registry
     }
 

@@ -8,7 +8,8 @@ use agent::{
     health,
 };
 use clap::Parser as _;
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tracing_subscriber::EnvFilter;
 
 /// `EX_USAGE` of sysexits.h.
 const BAD_USAGE: u8 = 64;
@@ -33,17 +34,9 @@ fn main() -> ExitCode {
             return ExitCode::from(BAD_USAGE);
         }
     };
-    let logs = tracing_subscriber::fmt()
-        .with_env_filter(std::mem::take(&mut config.log_level))
-        .with_writer(std::io::stderr)
-        .with_ansi(std::io::stderr().is_terminal());
-    if std::io::stderr().is_terminal() {
-        logs.init()
-    } else {
-        logs.json().init()
-    }
-
-    ended(start(config))
+    let configured = config.log_level.to_string();
+    let relog = start_logs(std::mem::take(&mut config.log_level));
+    ended(start(config, relog, configured))
 }
 
 fn ended(outcome: anyhow::Result<()>) -> ExitCode {
@@ -56,9 +49,44 @@ fn ended(outcome: anyhow::Result<()>) -> ExitCode {
     }
 }
 
-fn start(config: Config) -> anyhow::Result<()> {
+/// Sets what is logged.
+type Relog = Box<dyn Fn(EnvFilter) + Send>;
+
+fn start_logs(filter: EnvFilter) -> Relog {
+    let is_terminal = std::io::stderr().is_terminal();
+    let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(is_terminal);
+    // A filter that was checked, or is our own, is taken; there is nobody to tell otherwise.
+    if is_terminal {
+        let logs = logs.with_filter_reloading();
+        let handle = logs.reload_handle();
+        logs.init();
+        Box::new(move |filter| drop(handle.reload(filter)))
+    } else {
+        let logs = logs.json().with_filter_reloading();
+        let handle = logs.reload_handle();
+        logs.init();
+        Box::new(move |filter| drop(handle.reload(filter)))
+    }
+}
+
+/// SIGUSR1: everything of ours is told. SIGUSR2: what was asked for at the start.
+async fn obey(relog: Relog, configured: String, mut more: Signal, mut less: Signal) {
+    loop {
+        let filter = tokio::select! {
+            Some(()) = more.recv() => "info,agent=debug",
+            Some(()) = less.recv() => configured.as_str(),
+            else => return,
+        };
+        relog(EnvFilter::new(filter));
+        tracing::warn!(filter, "what is logged was changed by a signal");
+    }
+}
+
+fn start(config: Config, relog: Relog, configured: String) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
+        let (more, less) = (signal(SignalKind::user_defined1())?, signal(SignalKind::user_defined2())?);
+        tokio::spawn(obey(relog, configured, more, less));
         let (mut interrupt, mut terminate) = (signal(SignalKind::interrupt())?, signal(SignalKind::terminate())?);
         let shutdown = async {
             tokio::select! {

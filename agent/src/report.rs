@@ -32,7 +32,7 @@ impl Node {
         let full = self.session.full;
         let edges = self.parts.pop().unwrap_or_default();
         let tick = self.pace.tick(moment.now_ns);
-        self.ledger.tick_milliseconds.set(i64::try_from(tick.as_millis()).unwrap_or(i64::MAX));
+        self.ledger.tick_seconds.set(tick.as_secs_f64());
         let report = Report {
             version: wire::VERSION,
             node: self.name.clone(),

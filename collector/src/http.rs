@@ -28,6 +28,7 @@ use crate::{
     ingest::{self, Ingest},
     metrics::Metrics,
     past::{self, AtQuery},
+    status,
     stream::{self, Streams, ViewQuery},
     view::View,
 };
@@ -136,6 +137,7 @@ pub const BROWSER_ENDPOINTS: &[Endpoint<Parts>] = &[
     Endpoint { path: "/api/v1/stream", method: Method::GET, access: Access::Guarded, route: || get(stream::stream) },
     Endpoint { path: "/api/v1/history", method: Method::GET, access: Access::Guarded, route: || get(past::history) },
     Endpoint { path: "/api/v1/events", method: Method::GET, access: Access::Guarded, route: || get(past::events) },
+    Endpoint { path: "/api/v1/status", method: Method::GET, access: Access::Guarded, route: || get(status_now) },
     Endpoint { path: "/metrics", method: Method::GET, access: Access::Guarded, route: || get(metrics) },
     Endpoint { path: "/logout", method: Method::POST, access: Access::Guarded, route: || post(log_out) },
     Endpoint {
@@ -246,6 +248,21 @@ async fn graph(
         Ok(Err(error)) => stream::come_again("10", format!("{error}\n")),
         Err(closing) => closing,
     }
+}
+
+/// What is wrong, in words.
+async fn status_now(State(parts): State<Parts>) -> Response {
+    let wish = Wish::whole(View::Node);
+    let body = match ask(&parts.hub, |reply| Command::Snapshot { wish, reply }).await {
+        Ok(Ok(body)) => body,
+        Ok(Err(error)) => return stream::come_again("10", format!("{error}\n")),
+        Err(closing) => return closing,
+    };
+    let Ok(snapshot) = serde_json::from_slice::<serde_json::Value>(&body) else {
+        return (StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be written\n").into_response();
+    };
+    let now_ms = snapshot["time_ms"].as_i64().unwrap_or(0);
+    axum::Json(status::judge(&snapshot, parts.metrics.counted(), now_ms)).into_response()
 }
 
 /// Whether a filter is one, without opening a view.

@@ -37,6 +37,7 @@ pub mod record;
 pub mod replay;
 pub mod serve;
 pub mod state;
+pub mod status;
 pub mod stream;
 pub mod time;
 pub mod tls;

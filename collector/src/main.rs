@@ -9,7 +9,7 @@ use collector::{
     hubble::tool::{Tool, negations},
     listen::Listeners,
 };
-use tokio::signal::unix::{SignalKind, signal};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Bad configuration (`EX_USAGE`).
 const EXIT_USAGE: u8 = 64;
@@ -45,9 +45,9 @@ fn main() -> ExitCode {
             return ExitCode::from(EXIT_USAGE);
         }
     };
-    start_logs(&config.log_level);
+    let relog = start_logs(&config.log_level);
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    match runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(start(config))) {
+    match runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(start(config, relog))) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("orrery-collector: {error:#}");
@@ -68,8 +68,14 @@ fn run_tool(tool: Tool) -> ExitCode {
     }
 }
 
-async fn start(config: Config) -> anyhow::Result<()> {
+async fn start(config: Config, relog: Relog) -> anyhow::Result<()> {
     let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    tokio::spawn(obey(
+        relog,
+        config.log_level.clone(),
+        signal(SignalKind::user_defined1())?,
+        signal(SignalKind::user_defined2())?,
+    ));
     let listeners = Listeners::bind(&config).await?;
     let address = listeners.browser.local_addr()?;
     tracing::info!(%address, ?config, "listening");
@@ -80,7 +86,34 @@ async fn start(config: Config) -> anyhow::Result<()> {
     collector::run(listeners, config, shutdown).await
 }
 
-fn start_logs(filter: &str) {
+/// Sets what is logged.
+type Relog = Box<dyn Fn(&str) + Send>;
+
+/// SIGUSR1: everything of ours is told. SIGUSR2: what was asked for at the start.
+async fn obey(relog: Relog, configured: String, mut more: Signal, mut less: Signal) {
+    loop {
+        let filter = tokio::select! {
+            Some(()) = more.recv() => "info,collector=debug",
+            Some(()) = less.recv() => configured.as_str(),
+            else => return,
+        };
+        relog(filter);
+        tracing::warn!(filter, "what is logged was changed by a signal");
+    }
+}
+
+fn start_logs(filter: &str) -> Relog {
     let logs = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    if std::io::stderr().is_terminal() { logs.init() } else { logs.json().init() }
+    // A filter that was checked, or is our own, is taken; there is nobody to tell otherwise.
+    if std::io::stderr().is_terminal() {
+        let logs = logs.with_filter_reloading();
+        let handle = logs.reload_handle();
+        logs.init();
+        Box::new(move |filter| drop(handle.reload(filter)))
+    } else {
+        let logs = logs.json().with_filter_reloading();
+        let handle = logs.reload_handle();
+        logs.init();
+        Box::new(move |filter| drop(handle.reload(filter)))
+    }
 }

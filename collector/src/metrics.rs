@@ -6,6 +6,8 @@ use prometheus_client::{
     registry::Registry,
 };
 
+use crate::status::Counted;
+
 /// One label, from a fixed list.
 pub type Label = [(&'static str, &'static str); 1];
 
@@ -174,6 +176,14 @@ impl Metrics {
     /// Counts a refused report.
     pub fn refuse(&self, reason: &'static str) {
         self.refused_reports.get_or_create(&[("reason", reason)]).inc();
+    }
+
+    /// What `status` tells of.
+    #[must_use]
+    pub fn counted(&self) -> Counted {
+        let wrong = [("port", "reports"), ("reason", "wrong")];
+        let strangers = self.refused_requests.get(&wrong).map_or(0, |counter| counter.get());
+        Counted { failed_files: self.failed_files.get(), strangers }
     }
 
     /// The text Prometheus reads.

@@ -260,6 +260,19 @@ async fn no_credential_is_logged() {
     }
     std::fs::write(&path, "short").expect("write");
     send(&page, "GET /metrics", &[wrong], &[]).await;
+    // At run time, too: less on SIGUSR2 is what was asked for, more on SIGUSR1 is our own debug lines.
+    let id = child.id().expect("it runs").to_string();
+    let said = || std::fs::read_to_string(folder.path().join("log")).expect("read");
+    for (signal, filter) in [("-USR1", "info,collector=debug"), ("-USR2", "trace")] {
+        let sent = std::process::Command::new("kill").args([signal, &id]).status().expect("kill");
+        assert!(sent.success());
+        let told = async {
+            while !said().contains(&format!("\"filter\":\"{filter}\"")) {
+                tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+            }
+        };
+        timeout(LIMIT, told).await.expect("it is told");
+    }
     child.kill().await.expect("end");
     let log = std::fs::read_to_string(folder.path().join("log")).expect("read");
     for audit in ["logged in", "logged out", "credentials refused", "an agent's credentials refused", "cannot be used"]

@@ -4,6 +4,7 @@ mod bench;
 mod demo;
 mod e2e;
 mod ebpf;
+mod fuzz;
 mod image;
 mod lab;
 mod load;
@@ -49,6 +50,8 @@ enum Chore {
     Image(image::Args),
     /// Measure what is promised about speed
     Bench(bench::Args),
+    /// Feed libFuzzer's inventions to all that takes bytes from strangers
+    Fuzz(fuzz::Args),
     /// Check what the compiler does not: sizes, borders, documents
     Tidy,
 }
@@ -81,6 +84,7 @@ fn run(chore: Chore) -> anyhow::Result<ExitCode> {
             let purpose = if args.in_lab() { Purpose::Demo } else { Purpose::Replay };
             in_lab(purpose, || bench::run(&args))
         }
+        Chore::Fuzz(args) => fuzz::run(&args).map(|()| ExitCode::SUCCESS),
         Chore::Tidy => tidy::run().map(|_| ExitCode::SUCCESS),
     }
 }

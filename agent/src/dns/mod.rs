@@ -1,7 +1,7 @@
 //! DNS: messages become facts about edges. Queries and answers are matched by five-tuple, id and question. Pure; what is
 //! believed of an answer is only what a query asked for.
 
-mod message;
+pub mod message;
 mod names;
 mod totals;
 

@@ -20,6 +20,16 @@ use wire::v1::{ClockOffset, Counters, Edge, Report};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
+/// The body of an answer, where somebody answers.
+pub(crate) async fn fetch(address: &str, path: &str) -> Option<String> {
+    let mut stream = TcpStream::connect(address).await.ok()?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.ok()?;
+    let mut text = String::new();
+    timeout(LIMIT, stream.read_to_string(&mut text)).await.ok()?.ok()?;
+    text.split_once("\r\n\r\n").map(|(_, body)| body.to_owned())
+}
+
 /// A running collector.
 pub(crate) struct Collector {
     browser: String,
@@ -73,8 +83,7 @@ impl Collector {
 
     /// The same, with a bearer token.
     pub(crate) async fn get_with(&self, path: &str, token: &str) -> String {
-        ask(&self.browser, path, &format!("Authorization: Bearer {token}
-")).await
+        ask(&self.browser, path, &format!("Authorization: Bearer {token}\r\n")).await
     }
 
     pub(crate) async fn until(&self, path: &str, wanted: &str, within: Duration) -> String {

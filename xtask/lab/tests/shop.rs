@@ -1,5 +1,9 @@
 //! The shop is open: names resolve, everybody talks, the deployment scales, one link drops.
 
+mod listeners;
+mod promtool;
+
+use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
 use lab::shop::{SCALED, Shop};
@@ -76,7 +80,7 @@ fn the_demo_names_everybody_and_the_faulty_link_alone_shows_loss() {
     // The order of `cargo xtask demo`: who watches is there before anybody talks.
     let shop = Shop::build(Offloads::On, 0).expect("the shop is built");
     let collector = shop.lab().start_collector(&CollectorOptions::default()).expect("a collector");
-    let _agents = shop.lab().start_agents(&AgentOptions::default()).expect("agents");
+    let agents = shop.lab().start_agents(&AgentOptions::default()).expect("agents");
     let start = Instant::now();
     shop.start_traffic().expect("the shop opens");
     let fault = shop.fault();
@@ -98,6 +102,23 @@ fn the_demo_names_everybody_and_the_faulty_link_alone_shows_loss() {
     let left = SHOWN_WITHIN.saturating_sub(start.elapsed());
     wait_for("workloads have their names", left, || missing().is_empty().then_some(()))
         .unwrap_or_else(|error| panic!("{error}: missing {:?}", missing()));
+    // Nothing listens beyond the loopback: not the page, and the agents nowhere at all.
+    assert_eq!(listeners::of(collector.pid()), [collector.address()]);
+    assert!(collector.address().ip().is_loopback());
+    for agent in &agents {
+        assert_eq!(listeners::of(agent.pid()), []);
+    }
+    let others = listeners::others();
+    println!("refused at {others:?}");
+    for address in others {
+        let tried = (address, collector.address().port()).into();
+        let error = TcpStream::connect_timeout(&tried, Duration::from_secs(2)).expect_err("nobody listens there");
+        assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused, "{tried}");
+    }
+    promtool::lint(&collector.get("/metrics").expect("metrics").body);
+    for agent in &agents {
+        promtool::lint(&agent.get("/metrics").expect("metrics").body);
+    }
     // As in the demo, pods come while one looks.
     shop.scale(4).expect("it scales");
     let found = Instant::now();

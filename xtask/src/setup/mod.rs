@@ -3,6 +3,7 @@
 
 mod debian;
 mod helm;
+mod prometheus;
 mod ui;
 
 use anyhow::{Context as _, bail};
@@ -43,6 +44,7 @@ pub(crate) fn run(purpose: Purpose, args: &Args) -> anyhow::Result<()> {
         components()?;
         nextest();
         helm::ensure(&mut apt)?;
+        prometheus::ensure(&mut apt)?;
     }
     if purpose >= Purpose::Demo {
         ebpf::ensure(&mut apt, &args.ebpf)?;
