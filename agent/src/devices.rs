@@ -210,6 +210,12 @@ impl Devices {
         self.by_ifindex.get(&ifindex).filter(|device| device.gone_ns.is_none())
     }
 
+    /// A device's name, also of one that is gone.
+    #[must_use]
+    pub fn name(&self, ifindex: u32) -> Option<String> {
+        self.by_ifindex.get(&ifindex).map(|device| device.name.clone())
+    }
+
     /// How many devices each tier has.
     #[must_use]
     pub fn tiers(&self) -> BTreeMap<Tier, i64> {

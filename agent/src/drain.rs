@@ -1,9 +1,9 @@
 //! Reads the kernel side out, tick by tick, into the table, and makes reports of it.
 
-use std::{collections::HashSet, net::IpAddr, path::PathBuf, time::Duration};
+use std::{collections::HashSet, path::PathBuf, time::Duration};
 
-use agent_ebpf::abi::{CGROUP_IFINDEX, Event, EventKind, FlowKey, FlowTotals, Loss, TunnelPorts};
-use tracing::{debug, warn};
+use agent_ebpf::abi::{CGROUP_IFINDEX, FlowKey, FlowTotals, Loss, TunnelPorts};
+use tracing::warn;
 use wire::v1;
 
 use crate::{
@@ -13,6 +13,7 @@ use crate::{
     dns,
     drops::Drops,
     edge::{Moment, WallClock},
+    events::Events,
     home::Home,
     known::Known,
     ledger::{Kind, Ledger},
@@ -21,7 +22,7 @@ use crate::{
     scope,
     session::Session,
     source::kernel::{KernelError, attach, facts::Types, links::Links, load::Kernel},
-    summarise::{Folded, Limits, Table, Told},
+    summarise::{Folded, Limits, Table},
     tiers::{self, Offer, Removals},
 };
 
@@ -31,8 +32,6 @@ const ACCOUNT_EVERY: Duration = Duration::from_secs(1);
 const STILL_FOR: Duration = Duration::from_millis(2);
 /// Devices are attached to for so long in one go.
 const ATTACH_FOR: Duration = Duration::from_millis(250);
-/// Events and messages taken from a ring in one go.
-const EVENTS_AT_ONCE: usize = 16_384;
 
 /// One node's agent: kernel side, devices, table, and the talk with the collector.
 pub struct Node {
@@ -61,6 +60,7 @@ pub struct Node {
     readings: Vec<(FlowKey, FlowTotals)>,
     pub(crate) dns: dns::Watch,
     pub(crate) names: dns::Names,
+    pub(crate) events: Events,
     pub(crate) losses: [u64; Loss::COUNT as usize],
     pub(crate) refused_hooks: Vec<String>,
     pub(crate) sampled_ns: u64,
@@ -124,6 +124,7 @@ impl Node {
             readings: Vec::new(),
             dns: dns::Watch::new(config.dns_names),
             names: dns::Names::default(),
+            events: Events::default(),
             losses: [0; Loss::COUNT as usize],
             refused_hooks: Vec::new(),
             sampled_ns: now_ns,
@@ -215,33 +216,6 @@ impl Node {
         self.kernel.event_ready().await
     }
 
-    /// Empties the rings; says whether a flow began that belongs to no edge of the table yet.
-    pub fn take_events(&mut self) -> bool {
-        let mut unmapped: Vec<Event> = Vec::new();
-        let mut began = false;
-        let (ledger, table, devices, dns) = (&self.ledger, &self.table, &self.devices, &mut self.dns);
-        self.kernel.events(EVENTS_AT_ONCE, |event| match EventKind::from_number(event.kind) {
-            Some(kind) => {
-                ledger.event(kind);
-                let begins = matches!(kind, EventKind::FlowNew | EventKind::Unmapped);
-                began |= begins && !table.knows(event, devices.place(event.key.ifindex));
-                if kind == EventKind::Unmapped {
-                    unmapped.push(*event);
-                }
-            }
-            None => debug!(kind = event.kind, "event of an unknown kind"),
-        });
-        self.kernel.dns(EVENTS_AT_ONCE, |head, message| {
-            dns.take(head, message, devices.place(head.key.ifindex).class.local_is_source(&head.key));
-        });
-        let moment = self.moment();
-        for event in unmapped {
-            let folded = self.table.fold_unmapped(&event, moment, |ifindex| self.devices.place(ifindex));
-            self.note(&folded, moment.now_ns);
-        }
-        began
-    }
-
     /// Whether a new flow may be told at once: a bounded number a second, and not while the collector is away.
     pub fn may_flush(&mut self) -> bool {
         let now_ns = clock::monotonic_ns();
@@ -265,7 +239,7 @@ impl Node {
         Moment { now_ns: clock::monotonic_ns(), clock: self.clock, next_seq: self.session.seq + 1 }
     }
 
-    fn note(&mut self, folded: &Folded, now_ns: u64) {
+    pub(crate) fn note(&mut self, folded: &Folded, now_ns: u64) {
         if folded.active || folded.edges_new > 0 {
             self.pace.active(now_ns);
         }
@@ -304,7 +278,9 @@ impl Node {
         }
         self.resolve(moment);
         // After the flows: a socket's edge is most often one of theirs.
-        folded.active |= self.known.fold(self.kernel.facts(), moment, &mut self.table)?;
+        let (active, dropped) = self.known.fold(self.kernel.facts(), moment, &mut self.table)?;
+        folded.active |= active;
+        self.happened(dropped, moment.now_ns);
         self.sampled_ns = moment.now_ns;
         self.note(&folded, moment.now_ns);
         self.table.retire(moment.now_ns, moment.next_seq);
@@ -313,28 +289,6 @@ impl Node {
         self.ledger.flows.set(i64::try_from(self.readings.len()).unwrap_or(i64::MAX));
         self.ledger.edges.set(i64::try_from(self.table.held()).unwrap_or(i64::MAX));
         Ok(())
-    }
-
-    /// Gives the DNS messages read until now their edges, whose flows were read just before. What a client was told
-    /// is noted at the client's side only.
-    fn resolve(&mut self, moment: Moment) {
-        for fact in self.dns.facts(moment.now_ns) {
-            self.pace.active(moment.now_ns);
-            let told = self.table.dns(&fact, moment, |ifindex| self.devices.place(ifindex));
-            match (told, &fact.what) {
-                (Told::Early, _) => self.dns.keep(fact),
-                (Told::Edge(edge), dns::What::Answer { question: Some(question), addresses, .. })
-                    if !edge.server_side =>
-                {
-                    let client = IpAddr::from(edge.client).to_canonical();
-                    let unix_ns = moment.clock.unix_ns(fact.time_ns);
-                    for answer in addresses {
-                        self.names.add(client, answer.address, answer.ttl_s, &question.name, unix_ns);
-                    }
-                }
-                _ => {}
-            }
-        }
     }
 
     /// Reads flows and devices' counters so that the two can be held against each other: a device that did not move

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 
-use agent_ebpf::facts::{DropKey, DropTotals, MAX_REASONS};
+use agent_ebpf::facts::{DropKey, DropTotals, MAX_REASONS, Tuple};
 use wire::{limits, v1::Drop};
 
 use crate::{edge::Moment, facts::add_drop, summarise::Table};
@@ -79,11 +79,29 @@ struct Known {
     waits_since_ns: u64,
 }
 
+/// Packets that were dropped since the last reading.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Dropped {
+    /// Whose packets.
+    pub tuple: Tuple,
+    /// When the last of them was dropped, monotonic nanoseconds.
+    pub time_ns: u64,
+    /// How many wire segments.
+    pub segments: u64,
+    /// Why.
+    pub reason: String,
+    /// Whether they ran from the client to the server, and whether this node's end is the server; `None` where no edge
+    /// tells.
+    pub edge: Option<(bool, bool)>,
+}
+
 /// What folding found.
 #[derive(Debug, Default)]
 pub struct Folded {
     /// Something was added to an edge.
     pub active: bool,
+    /// What was dropped.
+    pub dropped: Vec<Dropped>,
     /// Entries to be taken from the kernel.
     pub idle: Vec<DropKey>,
 }
@@ -137,6 +155,13 @@ impl Drops {
             known.waits_since_ns = moment.now_ns;
             let reason = self.reasons.name(key.reason);
             let by = by(&reason).to_owned();
+            folded.dropped.push(Dropped {
+                tuple: key.tuple,
+                time_ns: totals.last_ns,
+                segments,
+                reason: reason.clone(),
+                edge: found.map(|(id, forward)| (forward, id.server_side)),
+            });
             match found {
                 Some((id, forward)) => {
                     folded.active = true;

@@ -4,7 +4,7 @@ use agent_ebpf::facts::{DropKey, DropTotals, SocketKey, SocketTotals};
 use wire::v1::{Drop, Hook};
 
 use crate::{
-    drops::Drops,
+    drops::{Dropped, Drops},
     edge::Moment,
     owners::Owners,
     scope::Scope,
@@ -80,11 +80,16 @@ impl Known {
         }
     }
 
-    /// Reads the maps into the table; says whether an edge changed.
+    /// Reads the maps into the table; says whether an edge changed, and what was dropped.
     ///
     /// # Errors
     /// When the kernel refuses.
-    pub fn fold(&mut self, facts: &mut Facts, moment: Moment, table: &mut Table) -> Result<bool, KernelError> {
+    pub fn fold(
+        &mut self,
+        facts: &mut Facts,
+        moment: Moment,
+        table: &mut Table,
+    ) -> Result<(bool, Vec<Dropped>), KernelError> {
         let (sockets, drops) = (&mut self.socket_readings, &mut self.drop_readings);
         sockets.clear();
         drops.clear();
@@ -98,6 +103,6 @@ impl Known {
         table.own_cgroups(moment, |cgroup| owners.of_cgroup(cgroup, moment.now_ns));
         let of_drops = self.drops.fold(drops, moment, table);
         facts.forget(&of_sockets.idle, &of_drops.idle)?;
-        Ok(of_sockets.active || of_drops.active)
+        Ok((of_sockets.active || of_drops.active, of_drops.dropped))
     }
 }

@@ -6,6 +6,8 @@ use std::time::Duration;
 pub const FAST_TICK: Duration = Duration::from_millis(200);
 /// Between two reports while nothing does.
 pub const SLOW_TICK: Duration = Duration::from_secs(2);
+/// The same where the collector serves flow events: a wish for them comes with the next answer.
+pub const HEEDFUL_TICK: Duration = Duration::from_secs(1);
 /// How long nothing must have changed before the tick slows down.
 const QUIET_AFTER: Duration = Duration::from_secs(2);
 /// Reports made at once for a new edge, a second.
@@ -19,6 +21,7 @@ pub struct Pace {
     flush_tokens: f64,
     flush_ns: u64,
     moved: u64,
+    slow: Duration,
 }
 
 impl Pace {
@@ -26,7 +29,7 @@ impl Pace {
     #[must_use]
     pub fn new(now_ns: u64) -> Self {
         let flush_tokens = f64::from(FLUSHES_PER_SECOND);
-        Self { active_ns: now_ns, reported_ns: 0, flush_tokens, flush_ns: now_ns, moved: 0 }
+        Self { active_ns: now_ns, reported_ns: 0, flush_tokens, flush_ns: now_ns, moved: 0, slow: SLOW_TICK }
     }
 
     /// Something changed.
@@ -39,10 +42,21 @@ impl Pace {
         self.reported_ns = now_ns;
     }
 
+    /// Whether the collector may have wishes.
+    pub fn heed(&mut self, heedful: bool) {
+        self.slow = if heedful { HEEDFUL_TICK } else { SLOW_TICK };
+    }
+
+    /// Whether it may.
+    #[must_use]
+    pub fn heedful(&self) -> bool {
+        self.slow == HEEDFUL_TICK
+    }
+
     /// The tick of now.
     #[must_use]
     pub fn tick(&self, now_ns: u64) -> Duration {
-        if now_ns.saturating_sub(self.active_ns) >= nanos(QUIET_AFTER) { SLOW_TICK } else { FAST_TICK }
+        if now_ns.saturating_sub(self.active_ns) >= nanos(QUIET_AFTER) { self.slow } else { FAST_TICK }
     }
 
     /// Whether it is time to read the maps: when a report is due, or when `moved` (a sum over the devices that is cheap
@@ -59,7 +73,7 @@ impl Pace {
     /// our own reports moved must not make another one.
     #[must_use]
     pub fn report_due(&self, now_ns: u64) -> bool {
-        self.tick(now_ns) == FAST_TICK || now_ns.saturating_sub(self.reported_ns) >= nanos(SLOW_TICK)
+        self.tick(now_ns) == FAST_TICK || now_ns.saturating_sub(self.reported_ns) >= nanos(self.slow)
     }
 
     /// Whether a new edge may be told at once: [`FLUSHES_PER_SECOND`] of them, saved up for at most a second.
@@ -82,7 +96,7 @@ fn nanos(duration: Duration) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{FAST_TICK, FLUSHES_PER_SECOND, Pace, SLOW_TICK};
+    use super::{FAST_TICK, FLUSHES_PER_SECOND, HEEDFUL_TICK, Pace, SLOW_TICK};
 
     const SECOND_NS: u64 = 1_000_000_000;
 
@@ -98,6 +112,18 @@ mod tests {
         assert!(pace.look_due(12 * SECOND_NS, || 6) && pace.report_due(12 * SECOND_NS), "the slow tick is over");
         pace.active(at);
         assert!(pace.look_due(at, || 6) && pace.report_due(at));
+    }
+
+    #[test]
+    fn who_heeds_a_collector_is_never_silent_for_longer_than_a_second() {
+        let mut pace = Pace::new(0);
+        pace.reported(10 * SECOND_NS);
+        assert!(!pace.report_due(11 * SECOND_NS));
+        pace.heed(true);
+        assert!(pace.report_due(11 * SECOND_NS) && !pace.report_due(11 * SECOND_NS - 1));
+        assert_eq!(pace.tick(11 * SECOND_NS), HEEDFUL_TICK);
+        pace.heed(false);
+        assert_eq!(pace.tick(11 * SECOND_NS), SLOW_TICK);
     }
 
     #[test]

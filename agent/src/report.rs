@@ -33,6 +33,7 @@ impl Node {
         let edges = self.parts.pop().unwrap_or_default();
         let tick = self.pace.tick(moment.now_ns);
         self.ledger.tick_seconds.set(tick.as_secs_f64());
+        let (flow_ring, flow_events) = self.flow_events(seq, moment);
         let report = Report {
             version: wire::VERSION,
             node: self.name.clone(),
@@ -55,6 +56,8 @@ impl Node {
             hooks: self.known.hooks().to_vec(),
             drops: self.known.unattributed().to_vec(),
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
+            flow_ring,
+            flow_events,
         };
         match wire::codec::encode_report(&report) {
             Ok(body) => {
@@ -109,6 +112,7 @@ impl Node {
         self.session.acknowledged(ack, sent_unix_ns, received_unix_ns);
         self.ledger.acknowledged(ack.seq);
         self.names.acknowledge(ack.seq);
+        let hungry = self.hear(ack);
         if ack.resync {
             info!(collector_run = ack.collector_run, "the collector asks for everything");
             self.parts.clear();
@@ -120,7 +124,7 @@ impl Node {
             return true;
         }
         self.table.acknowledge(ack.seq);
-        false
+        hungry
     }
 
     /// A split report of which a part did not arrive is told anew as a whole: the mark says nothing of its other parts.

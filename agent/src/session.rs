@@ -103,7 +103,7 @@ mod tests {
     #[test]
     fn the_shortest_round_trip_tells_the_offset() {
         let mut session = Session { seq: 9, ..Session::default() };
-        let ack = |seq, server_unix_ns| Ack { collector_run: 7, seq, resync: false, server_unix_ns };
+        let ack = |seq, server_unix_ns| Ack { collector_run: 7, seq, server_unix_ns, ..Ack::default() };
         session.acknowledged(&ack(1, 1_500), 1_000, 1_010);
         session.acknowledged(&ack(2, 9_000), 2_000, 4_000);
         let clock = session.clock().expect("two samples");

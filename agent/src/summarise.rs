@@ -5,6 +5,7 @@ mod events;
 mod facts;
 mod grow;
 mod lesser;
+mod sight;
 mod tell;
 mod virtuals;
 
@@ -26,6 +27,7 @@ use crate::{
 pub use facts::{SocketEnd, Told};
 pub use lesser::MAX_UNMAPPED;
 use lesser::Waits;
+pub use sight::{Seen, Sight};
 
 /// A closed flow's entry is removed after this long without a packet.
 pub const CLOSED_AFTER_NS: u64 = 5_000_000_000;

@@ -31,6 +31,10 @@ pub struct Args {
     /// Where agents report: ADDRESS:PORT or unix:PATH; may be given more than once. [default: 127.0.0.1:7381]
     #[arg(long, env = "ORRERY_REPORT_LISTEN", value_name = "WHERE", value_delimiter = ',')]
     pub report_listen: Vec<String>,
+    /// Where Hubble's Observer API is answered, for `hubble --server`: ADDRESS:PORT (Hubble's relay has 4245) or unix:PATH; off
+    /// by default. Whoever reaches it sees all flows.
+    #[arg(long, env = "ORRERY_HUBBLE_LISTEN", value_name = "WHERE", conflicts_with = "replay")]
+    pub hubble_listen: Option<String>,
     /// Where names come from. `auto`: the file where --pods is given, else the Kubernetes API where this runs in a pod with a
     /// service account or --kubeconfig is given, else nowhere.
     #[arg(long, env = "ORRERY_NAMES", default_value = "auto", value_name = "SOURCE")]
@@ -112,7 +116,7 @@ pub enum Source {
     None,
 }
 
-/// Where reports come in.
+/// Where reports come in, or Hubble's clients.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ReportAddress {
     /// A TCP address.
@@ -128,6 +132,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// Where agents report.
     pub report_listen: Vec<ReportAddress>,
+    /// Where Hubble's API is answered, if anywhere.
+    pub hubble_listen: Option<ReportAddress>,
     /// Where names come from.
     pub names: Source,
     /// The cluster's name.
@@ -188,8 +194,10 @@ pub enum ConfigError {
         value: String,
     },
     /// An empty path.
-    #[error("--report-listen names no socket: {value}; hint: unix:/run/orrery/reports.sock")]
+    #[error("--{flag} names no socket: {value}; hint: unix:/run/orrery/{flag}.sock")]
     Socket {
+        /// Which flag.
+        flag: &'static str,
         /// What was given.
         value: String,
     },
@@ -236,13 +244,17 @@ impl TryFrom<Args> for Config {
         };
         let names = source(&args)?;
         let mut report_listen = Vec::new();
+        let anywhere = |flag, value: &str, hint| match value.strip_prefix("unix:") {
+            Some("") => Err(ConfigError::Socket { flag, value: value.to_owned() }),
+            Some(path) => Ok(ReportAddress::Unix(Path::new(path).to_owned())),
+            None => address(flag, value, hint).map(ReportAddress::Tcp),
+        };
         for value in &args.report_listen {
-            report_listen.push(match value.strip_prefix("unix:") {
-                Some("") => return Err(ConfigError::Socket { value: value.clone() }),
-                Some(path) => ReportAddress::Unix(Path::new(path).to_owned()),
-                None => ReportAddress::Tcp(address("report-listen", value, "127.0.0.1:7381 or unix:PATH")?),
-            });
+            report_listen.push(anywhere("report-listen", value, "127.0.0.1:7381 or unix:PATH")?);
         }
+        let hubble_listen = args.hubble_listen.as_ref();
+        let hubble_listen =
+            hubble_listen.map(|value| anywhere("hubble-listen", value, "127.0.0.1:4245 or unix:PATH")).transpose()?;
         if report_listen.is_empty() && args.replay.is_none() {
             report_listen.push(ReportAddress::Tcp(SocketAddr::from(([127, 0, 0, 1], 7381))));
         }
@@ -267,6 +279,7 @@ impl TryFrom<Args> for Config {
             listen,
             security,
             report_listen,
+            hubble_listen,
             names,
             cluster: args.cluster,
             record: args.record.map(|path| (path, record_max)),
@@ -333,6 +346,7 @@ mod tests {
         let config = check(&[]).expect("valid");
         assert!(config.listen.ip().is_loopback());
         assert_eq!(config.report_listen, [ReportAddress::Tcp("127.0.0.1:7381".parse().expect("address"))]);
+        assert_eq!(config.hubble_listen, None, "whoever reaches it sees all flows");
     }
 
     #[test]
@@ -387,6 +401,8 @@ mod tests {
         for args in [
             &["--listen", "7380"][..],
             &["--report-listen", "unix:"],
+            &["--hubble-listen", "unix:"],
+            &["--hubble-listen", "4245"],
             &["--report-listen", "somewhere"],
             &["--record-max", "big"],
             &["--retention", "soon"],

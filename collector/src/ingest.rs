@@ -14,7 +14,7 @@ use axum::{
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, oneshot},
+    sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch},
     time::timeout,
 };
 use wire::{
@@ -24,6 +24,7 @@ use wire::{
 
 use crate::{
     auth::reports::Reporter,
+    flows::Directive,
     hub::{Delivery, HubHandle},
     merge::Verdict,
     metrics::Metrics,
@@ -52,6 +53,8 @@ pub struct Ingest {
     pub turns: Arc<Semaphore>,
     /// Keeps what was taken in, if asked to.
     pub recorder: Option<Recorder>,
+    /// What agents hear of flow events.
+    pub directive: watch::Receiver<Directive>,
     /// This run.
     pub run: u64,
     /// The clock.
@@ -173,7 +176,8 @@ async fn take(ingest: &Ingest, reporter: &Reporter, body: Body) -> Result<Ack, R
         recorder.report(arrived, body);
     }
     let server_unix_ns = u64::try_from((ingest.clock)()).unwrap_or(0);
-    Ok(Ack { collector_run: ingest.run, seq, resync: run != ingest.run, server_unix_ns })
+    let flow_events = ingest.directive.borrow().as_deref().cloned();
+    Ok(Ack { collector_run: ingest.run, seq, resync: run != ingest.run, server_unix_ns, flow_events })
 }
 
 async fn read(mut body: Body) -> Result<Bytes, Refusal> {

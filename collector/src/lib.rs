@@ -16,6 +16,7 @@ pub mod config;
 pub mod events;
 pub mod files;
 pub mod filter;
+pub mod flows;
 pub mod graph;
 pub mod history;
 pub mod http;
@@ -109,12 +110,14 @@ pub async fn run(
         tasks.spawn_blocking(work);
         writer
     });
+    let (directive, heard) = watch::channel(listeners.hubble.is_some().then(Arc::default));
     let (hub, handle) = Hub::new(Setup {
         run,
         cluster: config.cluster.clone(),
         bounds: config.bounds,
         history: config.history,
         names_source,
+        directive,
         clock: clock::now,
         metrics: Arc::clone(&metrics),
         restored,
@@ -153,6 +156,20 @@ pub async fn run(
     if let Some(hubble) = &hubble {
         tasks.spawn(Arc::clone(hubble).run(stopped.clone()));
     }
+    if let Some(listener) = listeners.hubble {
+        let (cluster, hub) = (config.cluster.as_str().into(), handle.clone());
+        let server =
+            hubble::server::Server { hub, cluster, started: clock::now(), clock: clock::now, stopped: stopped.clone() };
+        tasks.spawn(async move {
+            let outcome = match listener {
+                ReportListener::Tcp(listener) => server.serve_tcp(listener).await,
+                ReportListener::Unix(listener, _file) => server.serve_unix(listener).await,
+            };
+            if let Err(error) = outcome {
+                tracing::error!(%error, "hubble listener failed");
+            }
+        });
+    }
     let streams = stream::Streams {
         hub: handle.clone(),
         places: Arc::new(Semaphore::new(stream::MAX_CLIENTS)),
@@ -177,7 +194,7 @@ pub async fn run(
     let report_tls = report_tls.map(Arc::new);
     let browser = http::browser_router(parts, browsers);
     let turns = Arc::new(Semaphore::new(ingest::MAX_DECODING));
-    let ingest = ingest::Ingest { hub: handle, metrics: Arc::clone(&metrics), turns, recorder, run, clock: clock::now };
+    let ingest = ingest::Ingest { hub: handle, metrics: Arc::clone(&metrics), turns, recorder, directive: heard, run, clock: clock::now };
     let reports = http::report_router(http::Inlet { ingest, ready: http::Ready(ready) }, agents);
     tasks.spawn(serve::tcp(listeners.browser, ui_tls, browser, Arc::clone(&metrics), stopped.clone()));
     for listener in listeners.reports {

@@ -36,13 +36,13 @@ pub enum ListenError {
         source: io::Error,
     },
     /// Somebody listens on the socket.
-    #[error("socket is in use: {path}; hint: another collector runs, or choose another --report-listen")]
+    #[error("socket is in use: {path}; hint: another collector runs, or choose another path")]
     InUse {
         /// Where.
         path: PathBuf,
     },
     /// Something else is there.
-    #[error("not a socket: {path}; hint: choose another --report-listen")]
+    #[error("not a socket: {path}; hint: choose another path")]
     NotASocket {
         /// Where.
         path: PathBuf,
@@ -60,7 +60,7 @@ impl Drop for SocketFile {
     }
 }
 
-/// Where agents report, bound.
+/// Where agents report, or Hubble's clients ask, bound.
 #[derive(Debug)]
 pub enum ReportListener {
     /// TCP.
@@ -76,6 +76,8 @@ pub struct Listeners {
     pub browser: TcpListener,
     /// For agents.
     pub reports: Vec<ReportListener>,
+    /// For Hubble's clients.
+    pub hubble: Option<ReportListener>,
 }
 
 impl Listeners {
@@ -87,14 +89,20 @@ impl Listeners {
         let browser = tcp(config.listen, "; hint: choose another port with --listen").await?;
         let mut reports = Vec::new();
         for address in &config.report_listen {
-            reports.push(match address {
-                ReportAddress::Tcp(address) => {
-                    ReportListener::Tcp(tcp(*address, "; hint: choose another port with --report-listen").await?)
-                }
-                ReportAddress::Unix(path) => unix(path)?,
-            });
+            reports.push(anywhere(address, "; hint: choose another port with --report-listen").await?);
         }
-        Ok(Self { browser, reports })
+        let hubble = match &config.hubble_listen {
+            Some(address) => Some(anywhere(address, "; hint: choose another port with --hubble-listen").await?),
+            None => None,
+        };
+        Ok(Self { browser, reports, hubble })
+    }
+}
+
+async fn anywhere(address: &ReportAddress, hint: &'static str) -> Result<ReportListener, ListenError> {
+    match address {
+        ReportAddress::Tcp(address) => tcp(*address, hint).await.map(ReportListener::Tcp),
+        ReportAddress::Unix(path) => unix(path),
     }
 }
 

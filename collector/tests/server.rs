@@ -94,6 +94,7 @@ async fn what_is_behind_the_mark_is_refused() {
 /// A hub that nobody runs yet, and the way for reports to it; bodies take one of `turns` to be unpacked.
 async fn unrun_hub(turns: usize) -> (Hub, Arc<Metrics>, String, tokio::task::JoinHandle<std::io::Result<()>>) {
     let metrics = Arc::new(Metrics::default());
+    let (directive, heard) = tokio::sync::watch::channel(None);
     let (hub, handle) = Hub::new(Setup {
         run: 1,
         cluster: "test".to_owned(),
@@ -102,6 +103,7 @@ async fn unrun_hub(turns: usize) -> (Hub, Arc<Metrics>, String, tokio::task::Joi
         restored: None,
         writer: None,
         names_source: "none",
+        directive,
         clock: collector::clock::now,
         metrics: Arc::clone(&metrics),
     });
@@ -110,6 +112,7 @@ async fn unrun_hub(turns: usize) -> (Hub, Arc<Metrics>, String, tokio::task::Joi
         metrics: Arc::clone(&metrics),
         turns: Arc::new(Semaphore::new(turns)),
         recorder: None,
+        directive: heard,
         run: 1,
         clock: collector::clock::now,
     };

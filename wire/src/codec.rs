@@ -129,6 +129,7 @@ fn check(report: &Report) -> Result<(), DecodeError> {
         return invalid("mark is not below the sequence number");
     }
     limits::check_texts(report)?;
+    limits::check_events(report)?;
     for edge in &report.edges {
         if !matches!(edge.client.len(), 4 | 16) || edge.client.len() != edge.server.len() {
             return invalid("address is not 4 or 16 bytes, or the two ends differ in family");

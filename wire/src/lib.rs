@@ -1,14 +1,14 @@
 //! What agents and the collector say to each other: messages, their limits, their encoding.
 //!
 //! No IO, no async, no clock: bytes in, values out. The messages themselves are written down in
-//! `proto/orrery/v1/report.proto`; this crate adds what protobuf cannot say.
+//! `proto/orrery/v1/`; this crate adds what protobuf cannot say.
 #![forbid(unsafe_code)]
 
 pub mod codec;
 mod edge;
 pub mod limits;
 
-/// The messages, generated from `proto/orrery/v1/report.proto`.
+/// The messages, generated from `proto/orrery/v1/`.
 #[expect(missing_docs, reason = "the comments of the .proto file become the docs")]
 pub mod v1 {
     include!(concat!(env!("OUT_DIR"), "/orrery.v1.rs"));

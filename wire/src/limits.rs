@@ -79,6 +79,24 @@ pub const MAX_REASON_BYTES: usize = 64;
 /// The longest name of a tunnel's kind, in bytes.
 pub const MAX_TUNNEL_BYTES: usize = 16;
 
+/// Asks for flow events that are open at once, and parts of a report that answer them.
+pub const MAX_ASKS: usize = 16;
+
+/// Flow events in one report at the most, over all asks.
+pub const MAX_FLOW_EVENTS: usize = 1_024;
+
+/// Addresses of one DNS answer in a flow event at the most.
+pub const MAX_FLOW_ADDRESSES: usize = 16;
+
+/// Terms of one ask at the most.
+pub const MAX_TERMS: usize = 4;
+
+/// Addresses, ports and protocols of one term, each at the most: with them an acknowledgement stays below 16 KiB.
+pub const MAX_TERM_PARTS: usize = 8;
+
+/// The longest name of a device in a flow event, in bytes (`IFNAMSIZ` is 16).
+pub const MAX_DEVICE_BYTES: usize = 64;
+
 type Checked = Result<(), DecodeError>;
 
 fn invalid(reason: &'static str) -> Checked {
@@ -100,6 +118,7 @@ struct Parts {
 pub(crate) fn check_lengths(mut report: &[u8]) -> Checked {
     let (mut edges, mut devices, mut losses, mut refused) = (0, 0, 0, 0);
     let (mut hooks, mut drops, mut names) = (0, 0, 0);
+    let (mut answers, mut events) = (0, 0);
     let mut all = Parts::default();
     fields(&mut report, &mut |tag, body| {
         let (count, limit, reason) = match tag {
@@ -110,13 +129,36 @@ pub(crate) fn check_lengths(mut report: &[u8]) -> Checked {
             19 => (&mut hooks, MAX_HOOKS, "more than 32 hooks"),
             20 => (&mut drops, MAX_NODE_DROPS, "more than 256 drops without an edge"),
             21 => (&mut names, MAX_NAMES, "more than 1,024 names"),
+            23 => (&mut answers, MAX_ASKS, "flow events of more than 16 asks"),
             _ => return Ok(()),
         };
         *count += 1;
         if *count > limit {
             return invalid(reason);
         }
-        if tag == 13 { edge_lengths(body, &mut all) } else { Ok(()) }
+        match tag {
+            13 => edge_lengths(body, &mut all),
+            23 => event_lengths(body, &mut events),
+            _ => Ok(()),
+        }
+    })
+}
+
+/// Counts the events of one ask's part, and the addresses of each.
+fn event_lengths(mut part: &[u8], events: &mut usize) -> Checked {
+    fields(&mut part, &mut |tag, mut event| {
+        if tag != 2 {
+            return Ok(());
+        }
+        add(events, MAX_FLOW_EVENTS, "more than 1,024 flow events")?;
+        let mut addresses = 0;
+        fields(&mut event, &mut |tag, mut dns| match tag {
+            22 => fields(&mut dns, &mut |tag, _| match tag {
+                5 => add(&mut addresses, MAX_FLOW_ADDRESSES, "more than 16 addresses of a flow event"),
+                _ => Ok(()),
+            }),
+            _ => Ok(()),
+        })
     })
 }
 
@@ -227,6 +269,27 @@ pub(crate) fn check_texts(report: &Report) -> Checked {
         }
         if ![&name.client, &name.address].iter().all(|address| matches!(address.len(), 4 | 16)) {
             return invalid("a name's client or address is not 4 or 16 bytes");
+        }
+    }
+    Ok(())
+}
+
+/// Checks the addresses, texts and numbers of flow events.
+pub(crate) fn check_events(report: &Report) -> Checked {
+    for event in report.flow_events.iter().flat_map(|part| &part.events) {
+        if !matches!(event.source.len(), 4 | 16) || event.source.len() != event.destination.len() {
+            return invalid("a flow event's address is not 4 or 16 bytes, or its ends differ in family");
+        }
+        let ports = [event.source_port, event.destination_port];
+        if ports.iter().any(|port| *port > u32::from(u16::MAX)) || event.protocol > u32::from(u8::MAX) {
+            return invalid("a flow event's port or protocol is out of range");
+        }
+        if event.device.len() > MAX_DEVICE_BYTES || event.reason.len().max(event.by.len()) > MAX_REASON_BYTES {
+            return invalid("a flow event's device, reason or origin is over 64 bytes");
+        }
+        let Some(dns) = &event.dns else { continue };
+        if dns.name.len() > MAX_DNS_NAME_BYTES || !dns.addresses.iter().all(|address| matches!(address.len(), 4 | 16)) {
+            return invalid("a flow event's DNS name is over 255 bytes, or an address is not 4 or 16");
         }
     }
     Ok(())

@@ -119,7 +119,7 @@ proptest! {
 
     #[test]
     fn acknowledgements_survive_the_trip(run in any::<u64>(), seq in any::<u64>(), resync in any::<bool>()) {
-        let ack = Ack { collector_run: run, seq, resync, server_unix_ns: 5 };
+        let ack = Ack { collector_run: run, seq, resync, server_unix_ns: 5, flow_events: None };
         assert_eq!(decode_ack(&encode_ack(&ack)).expect("decode"), ack);
     }
 }

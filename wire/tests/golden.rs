@@ -5,8 +5,9 @@ use std::{fs, path::Path};
 use wire::{
     codec::{decode_report, encode_report},
     v1::{
-        ClockOffset, Counters, Device, DeviceCounters, Dns, DnsQuestion, Drop, Edge, Histogram, Hook, Loss, LossCause,
-        Owner, Point, RcodeCount, Report, ResolvedName, Side, Sockets, Tier,
+        ClockOffset, Counters, Device, DeviceCounters, Dns, DnsQuestion, Drop, Edge, FlowDns, FlowEvent, FlowEventKind,
+        FlowEvents, FlowRing, Histogram, Hook, Loss, LossCause, Owner, Point, RcodeCount, Report, ResolvedName, Side,
+        Sockets, Tier,
     },
 };
 
@@ -155,7 +156,55 @@ fn sample() -> Report {
             ttl_s: 300,
             unix_ns: 1_795_233_001_250_000_000,
         }],
+        flow_ring: Some(FlowRing { held: 4_095, seen: 70_000 }),
+        flow_events: vec![events()],
     }
+}
+
+/// An answer and a drop, with all that an event can have.
+fn events() -> FlowEvents {
+    let answer = FlowEvent {
+        number: 69_998,
+        unix_ns: 1_795_233_001_250_000_000,
+        kind: FlowEventKind::DnsAnswer.into(),
+        source: vec![10, 2, 0, 3],
+        destination: vec![10, 1, 0, 2],
+        source_port: 53,
+        destination_port: 40_000,
+        protocol: 17,
+        reply: true,
+        guessed: true,
+        side: Side::Client.into(),
+        point: Point::Pod.into(),
+        ifindex: 12,
+        device: "veth1".to_owned(),
+        dns: Some(FlowDns {
+            name: "api.example.com".to_owned(),
+            r#type: 1,
+            rcode: 3,
+            latency_us: 812,
+            addresses: vec![vec![192, 0, 2, 10]],
+            ttl_s: 300,
+        }),
+        ..FlowEvent::default()
+    };
+    let drop = FlowEvent {
+        number: 69_999,
+        kind: FlowEventKind::Drop.into(),
+        protocol: 6,
+        tcp_flags: 0x12,
+        segments: 3,
+        l3_bytes: 180,
+        flow_segments: 40,
+        flow_bytes: 4_000,
+        reason: "netfilter_drop".to_owned(),
+        by: "stack".to_owned(),
+        dns: None,
+        rtt_us: 120,
+        retransmitted: 2,
+        ..answer.clone()
+    };
+    FlowEvents { ask: 7, events: vec![answer, drop], caught_up: true, lost: 11 }
 }
 
 #[test]

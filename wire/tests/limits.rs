@@ -6,7 +6,8 @@ use wire::{
     codec::{DecodeError, decode_report, encode_report},
     limits::{MAX_EDGE_PARTS, MAX_EDGES},
     v1::{
-        Device, Dns, DnsQuestion, Drop, Edge, Histogram, Hook, Owner, RcodeCount, Report, ResolvedName, Side, Sockets,
+        Device, Dns, DnsQuestion, Drop, Edge, FlowDns, FlowEvent, FlowEvents, Histogram, Hook, Owner, RcodeCount,
+        Report, ResolvedName, Side, Sockets,
     },
 };
 
@@ -162,6 +163,38 @@ fn the_parts_of_all_edges_are_bounded() {
     };
     assert_eq!(with(MAX_EDGES, &rtt), "ok");
     assert_eq!(with(MAX_EDGES, &both), OVER_ALL);
+}
+
+/// Flow events are counted over all asks, whatever ask they answer.
+#[test]
+fn flow_events_are_bounded() {
+    let event = FlowEvent { source: vec![10, 0, 0, 1], destination: vec![10, 0, 0, 2], ..FlowEvent::default() };
+    let part = |count: usize| FlowEvents { events: vec![event.clone(); count], ..FlowEvents::default() };
+    assert_eq!(of_report(|report| report.flow_events = vec![part(1_000), part(24)]), "ok");
+    assert_eq!(of_report(|report| report.flow_events = vec![part(1_000), part(25)]), "more than 1,024 flow events");
+    assert_eq!(of_report(|report| report.flow_events = vec![part(0); 16]), "ok");
+    assert_eq!(of_report(|report| report.flow_events = vec![part(0); 17]), "flow events of more than 16 asks");
+    let with = |change: &dyn Fn(&mut FlowEvent)| {
+        let mut event = event.clone();
+        change(&mut event);
+        of_report(|report| report.flow_events = vec![FlowEvents { events: vec![event], ..FlowEvents::default() }])
+    };
+    let answer = |count: usize, name: usize| FlowDns {
+        addresses: vec![vec![10, 0, 0, 3]; count],
+        name: "x".repeat(name),
+        ..FlowDns::default()
+    };
+    assert_eq!(with(&|event| event.dns = Some(answer(16, 255))), "ok");
+    assert_eq!(with(&|event| event.dns = Some(answer(17, 1))), "more than 16 addresses of a flow event");
+    let name = "a flow event's DNS name is over 255 bytes, or an address is not 4 or 16";
+    assert_eq!(with(&|event| event.dns = Some(answer(1, 256))), name);
+    let ends = "a flow event's address is not 4 or 16 bytes, or its ends differ in family";
+    assert_eq!(with(&|event| event.source = vec![1; 16]), ends);
+    assert_eq!(with(&|event| event.protocol = 256), "a flow event's port or protocol is out of range");
+    let texts = "a flow event's device, reason or origin is over 64 bytes";
+    assert_eq!(with(&|event| event.device = "x".repeat(64)), "ok");
+    assert_eq!(with(&|event| event.device = "x".repeat(65)), texts);
+    assert_eq!(with(&|event| event.reason = "x".repeat(65)), texts);
 }
 
 fn field(tag: u32, body: &[u8]) -> Vec<u8> {

@@ -148,7 +148,7 @@ fn serve(stream: UnixStream, heard: &Mutex<Heard>) {
             return;
         }
         let report = decode_report(&body).expect("agents send valid reports");
-        let ack = Ack { collector_run: 1, seq: report.seq, resync: false, server_unix_ns: report.sent_unix_ns };
+        let ack = Ack { collector_run: 1, seq: report.seq, server_unix_ns: report.sent_unix_ns, ..Ack::default() };
         let closed = heard.lock().expect("no panic while it was held").closed;
         let (status, answer) = if closed {
             ("409 Conflict", b"epoch folded".to_vec())

@@ -3,6 +3,7 @@
 
 mod feed;
 mod keep;
+mod flows;
 mod live;
 mod names;
 mod past;
@@ -20,6 +21,7 @@ use wire::v1::Report;
 pub use self::{
     feed::{Follower, LAG, Next},
     keep::Restored,
+    flows::{FlowNode, FlowsCommand},
     names::NamesUpdate,
     views::MAX_VIEWS,
 };
@@ -28,6 +30,7 @@ use crate::{
     clock,
     events::Events,
     filter::Wish,
+    flows::{Desk, Directive},
     graph::Identity,
     history::{self, History, Remembered, Still, Tracks},
     merge::{Bounds, Merge, Verdict},
@@ -108,6 +111,8 @@ pub enum Command {
         /// Where the JSON goes.
         reply: oneshot::Sender<Bytes>,
     },
+    /// About flow events.
+    Flows(FlowsCommand),
 }
 
 /// What a picture of the past has of the present.
@@ -167,6 +172,8 @@ pub struct Setup {
     pub history: history::Span,
     /// Where names will come from: `file`, `recording`, `none`.
     pub names_source: &'static str,
+    /// What agents are to hear of flow events goes in here.
+    pub directive: watch::Sender<Directive>,
     /// The clock, read here and nowhere below.
     pub clock: fn() -> Ns,
     /// The collector's own numbers.
@@ -188,6 +195,7 @@ pub struct Hub {
     names_row: NamesRow,
     identity: Identity,
     views: Views,
+    desk: Desk,
     started: Ns,
     clock: fn() -> Ns,
     metrics: Arc<Metrics>,
@@ -229,6 +237,7 @@ impl Hub {
                 since_ms: restored.since_ms,
             },
             views: Views::default(),
+            desk: Desk::new(setup.directive),
             started: now,
             clock: setup.clock,
             metrics: setup.metrics,
@@ -265,7 +274,7 @@ impl Hub {
         self.keep_last().await;
     }
 
-    fn deliver(&mut self, delivery: Delivery) {
+    fn deliver(&mut self, mut delivery: Delivery) {
         let verdict = self.merge.accept(&delivery.report, delivery.arrived);
         // A client that hung up does not want its answer; its report counts all the same.
         let _ = delivery.reply.send(verdict);
@@ -273,6 +282,7 @@ impl Hub {
             for answer in external::answers(&delivery.report, delivery.arrived) {
                 self.names.learn(answer);
             }
+            self.desk.take(&mut delivery.report, delivery.arrived, &self.names);
             self.flush_within(if new_edge { NEW_EDGE_TICK } else { TICK });
         }
     }
@@ -308,6 +318,7 @@ impl Hub {
                 let rows = project::device_rows(&self.merge);
                 let _ = reply.send(serde_json::to_vec(&rows).unwrap_or_default().into());
             }
+            Command::Flows(command) => self.flows_command(command),
         }
     }
 
@@ -342,7 +353,9 @@ impl Hub {
             self.forget_answers(now);
             self.merge.forget_spans(now);
             self.forget_nodes(now);
+            self.desk.keep(|node| self.merge.node_named(node).is_some());
         }
+        self.desk.forget();
         self.views.forget_unused(now, &self.metrics);
         if !self.views.is_empty() {
             self.views.set_nodes(&project::node_rows(&self.merge, &self.names, now));

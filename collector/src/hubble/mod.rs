@@ -8,5 +8,6 @@ pub mod json;
 pub mod pick;
 pub mod print;
 pub mod proto;
+pub mod server;
 pub mod text;
 pub mod tool;

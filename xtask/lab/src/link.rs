@@ -131,11 +131,13 @@ impl DroppingLink {
     }
 
     fn script(&self) -> String {
+        // nft has no way to say "less than 100 of 100".
+        let share =
+            if self.percent < 100 { format!("numgen random mod 100 < {}", self.percent) } else { String::new() };
         format!(
             "table inet {table} {{\ncounter passed {{ }}\ncounter dropped {{ }}\nchain forward {{ type filter hook forward priority 0;\n\
-             {edge} numgen random mod 100 < {percent} counter name dropped drop\n{edge} counter name passed\n}}\n}}\n",
+             {edge} {share} counter name dropped drop\n{edge} counter name passed\n}}\n}}\n",
             edge = matches(&self.edge, true),
-            percent = self.percent,
             table = self.table
         )
     }
