@@ -56,7 +56,8 @@ impl Node {
             if let Some(happened) = Happened::of_dns(&fact) {
                 self.events.note(happened);
             }
-            if let (Told::Edge(edge), dns::What::Answer { question: Some(question), addresses, .. }) = (told, &fact.what)
+            if let (Told::Edge(edge), dns::What::Answer { question: Some(question), addresses, .. }) =
+                (told, &fact.what)
                 && !edge.server_side
             {
                 let client = IpAddr::from(edge.client).to_canonical();

@@ -194,7 +194,15 @@ pub async fn run(
     let report_tls = report_tls.map(Arc::new);
     let browser = http::browser_router(parts, browsers);
     let turns = Arc::new(Semaphore::new(ingest::MAX_DECODING));
-    let ingest = ingest::Ingest { hub: handle, metrics: Arc::clone(&metrics), turns, recorder, directive: heard, run, clock: clock::now };
+    let ingest = ingest::Ingest {
+        hub: handle,
+        metrics: Arc::clone(&metrics),
+        turns,
+        recorder,
+        directive: heard,
+        run,
+        clock: clock::now,
+    };
     let reports = http::report_router(http::Inlet { ingest, ready: http::Ready(ready) }, agents);
     tasks.spawn(serve::tcp(listeners.browser, ui_tls, browser, Arc::clone(&metrics), stopped.clone()));
     for listener in listeners.reports {

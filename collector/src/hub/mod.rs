@@ -2,8 +2,8 @@
 //! its place in the stream in one step, so that nothing falls between.
 
 mod feed;
-mod keep;
 mod flows;
+mod keep;
 mod live;
 mod names;
 mod past;
@@ -20,8 +20,8 @@ use wire::v1::Report;
 
 pub use self::{
     feed::{Follower, LAG, Next},
-    keep::Restored,
     flows::{FlowNode, FlowsCommand},
+    keep::Restored,
     names::NamesUpdate,
     views::MAX_VIEWS,
 };
