@@ -5,6 +5,7 @@ pub mod security;
 use std::{
     net::SocketAddr,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use clap::Parser;
@@ -81,6 +82,9 @@ pub struct Args {
     /// Encryption and credentials.
     #[command(flatten)]
     pub security: SecurityArgs,
+    /// A client that takes nothing for this long is cut (for tests).
+    #[arg(long, hide = true, default_value_t = 20_000, value_name = "MILLISECONDS")]
+    pub stalled_ms: u64,
     /// Rows held at the most (for tests).
     #[arg(long, hide = true, default_value_t = Bounds::default().rows)]
     pub bound_rows: usize,
@@ -150,6 +154,8 @@ pub struct Config {
     pub bounds: Bounds,
     /// What is remembered.
     pub history: history::Span,
+    /// A client that takes nothing for this long is cut.
+    pub stalled: Duration,
     /// What is logged.
     pub log_level: String,
     /// Which ports are encrypted, and who may ask on them.
@@ -288,6 +294,7 @@ impl TryFrom<Args> for Config {
             hubble,
             bounds: Bounds { rows: args.bound_rows, nodes: args.bound_nodes, retention, ..Bounds::default() },
             history: history::Span { bucket: Ns::from(args.history_bucket) * SECOND, ..history::Span::default() },
+            stalled: Duration::from_millis(args.stalled_ms),
             log_level: args.log_level,
         })
     }

@@ -3,7 +3,9 @@
 //! A body that was read to its end keeps its connection, whatever the answer. What does not fit into the queue is told to
 //! come again; nothing is ever held back without bound.
 
-use std::{sync::Arc, time::Duration};
+mod admission;
+
+use std::sync::Arc;
 
 use axum::{
     body::Body,
@@ -13,8 +15,9 @@ use axum::{
 };
 use bytes::{Bytes, BytesMut};
 use http_body_util::BodyExt as _;
+use prost::Message as _;
 use tokio::{
-    sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch},
+    sync::{OwnedSemaphorePermit, oneshot, watch},
     time::timeout,
 };
 use wire::{
@@ -22,6 +25,8 @@ use wire::{
     v1::{Ack, Report},
 };
 
+pub use self::admission::Admission;
+use self::admission::TURN;
 use crate::{
     auth::reports::Reporter,
     flows::Directive,
@@ -37,11 +42,6 @@ const DISCARD_BYTES: usize = 4 * MAX_BODY_BYTES;
 /// Bodies larger than this are unpacked off the event loop.
 const INLINE_BYTES: usize = 64 << 10;
 
-/// Bodies unpacked at once: each may be 32 MiB then.
-pub const MAX_DECODING: usize = 8;
-/// A body waits no longer than this for its turn.
-const TURN: Duration = Duration::from_secs(2);
-
 /// What the handler needs.
 #[derive(Debug, Clone)]
 pub struct Ingest {
@@ -49,8 +49,8 @@ pub struct Ingest {
     pub hub: HubHandle,
     /// The collector's own numbers.
     pub metrics: Arc<Metrics>,
-    /// Turns at unpacking: [`MAX_DECODING`].
-    pub turns: Arc<Semaphore>,
+    /// How much is let in at once.
+    pub admission: Arc<Admission>,
     /// Keeps what was taken in, if asked to.
     pub recorder: Option<Recorder>,
     /// What agents hear of flow events.
@@ -80,6 +80,12 @@ enum Refusal {
     Busy,
     #[error("the credential is another node's: {owner}; hint: --node must be the node's name in the cluster")]
     NotYours { owner: Arc<str> },
+    #[error("too many bytes of reports are under way; hint: send again in a second")]
+    Bytes,
+    #[error("a report of this node waits already; hint: one at a time, and a name for each node")]
+    NodeWaits,
+    #[error("the body took too long")]
+    Slow,
     #[error("shutting down")]
     Closing,
 }
@@ -95,6 +101,9 @@ impl Refusal {
             Self::QueueFull => "queue_full",
             Self::Busy => "busy",
             Self::NotYours { .. } => "not_yours",
+            Self::Bytes => "bytes",
+            Self::NodeWaits => "node_waits",
+            Self::Slow => "slow",
             Self::Closing => "closing",
         }
     }
@@ -108,7 +117,10 @@ impl Refusal {
             Self::Behind { .. } | Self::Folded => StatusCode::CONFLICT,
             Self::NotYours { .. } => StatusCode::FORBIDDEN,
             Self::TooManyNodes => StatusCode::INSUFFICIENT_STORAGE,
-            Self::QueueFull | Self::Busy | Self::Closing => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Slow => StatusCode::REQUEST_TIMEOUT,
+            Self::QueueFull | Self::Busy | Self::Bytes | Self::NodeWaits | Self::Closing => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
         }
     }
 }
@@ -147,23 +159,25 @@ fn words(error: &dyn std::error::Error) -> String {
 }
 
 async fn take(ingest: &Ingest, reporter: &Reporter, body: Body) -> Result<Ack, Refusal> {
-    let body = read(body).await?;
+    let admission = &ingest.admission;
+    let (body, _read) = timeout(admission.patience, read(admission, body)).await.map_err(|_| Refusal::Slow)??;
     let arrived = (ingest.clock)();
     // Only what was read takes a turn: a slow connection holds up nobody.
-    let turn = timeout(TURN, Arc::clone(&ingest.turns).acquire_owned()).await.map_err(|_| Refusal::Busy)?;
+    let turn = timeout(TURN, Arc::clone(&admission.turns).acquire_owned()).await.map_err(|_| Refusal::Busy)?;
     let turn = turn.map_err(|_| Refusal::Closing)?;
     let report = decode(body.clone(), turn).await?;
     if let Some(owner) = reporter.node.as_ref().filter(|owner| ***owner != *report.node) {
         return Err(Refusal::NotYours { owner: Arc::clone(owner) });
     }
     let (seq, run) = (report.seq, report.collector_run);
+    // One place a node, and who came first goes first: no node keeps others out, however much it sends.
+    let _node = admission.node(&report.node)?;
+    let held = Some(admission.queued(report.encoded_len())?);
     // The place in the queue comes first: a report that finds none leaves nothing behind.
-    let place = ingest.hub.reports.try_reserve().map_err(|error| match error {
-        tokio::sync::mpsc::error::TrySendError::Full(()) => Refusal::QueueFull,
-        tokio::sync::mpsc::error::TrySendError::Closed(()) => Refusal::Closing,
-    })?;
+    let place = timeout(TURN, ingest.hub.reports.reserve()).await.map_err(|_| Refusal::QueueFull)?;
+    let place = place.map_err(|_| Refusal::Closing)?;
     let (reply, verdict) = oneshot::channel();
-    place.send(Delivery { report, arrived, reply });
+    place.send(Delivery { report, arrived, reply, held });
     match verdict.await.map_err(|_| Refusal::Closing)? {
         Verdict::Accepted { .. } => {}
         Verdict::Behind { mark } => return Err(Refusal::Behind { mark }),
@@ -180,22 +194,32 @@ async fn take(ingest: &Ingest, reporter: &Reporter, body: Body) -> Result<Ack, R
     Ok(Ack { collector_run: ingest.run, seq, resync: run != ingest.run, server_unix_ns, flow_events })
 }
 
-async fn read(mut body: Body) -> Result<Bytes, Refusal> {
+/// The body, and what it takes of the bytes that may be under way.
+async fn read(admission: &Admission, mut body: Body) -> Result<(Bytes, Option<OwnedSemaphorePermit>), Refusal> {
     let mut kept = BytesMut::new();
+    let mut held: Option<OwnedSemaphorePermit> = None;
     let mut bytes = 0usize;
     while let Some(frame) = body.frame().await {
         let frame = frame.map_err(Refusal::Body)?;
         let Some(data) = frame.data_ref() else { continue };
         bytes += data.len();
         if bytes <= MAX_BODY_BYTES {
+            let more = admission.reading(data.len())?;
+            match &mut held {
+                Some(held) => held.merge(more),
+                None => held = Some(more),
+            }
             kept.extend_from_slice(data);
         } else if bytes > DISCARD_BYTES {
             break;
         } else {
-            kept = BytesMut::new();
+            (kept, held) = (BytesMut::new(), None);
         }
     }
-    if bytes > MAX_BODY_BYTES { Err(DecodeError::BodyTooLarge { bytes }.into()) } else { Ok(kept.freeze()) }
+    if bytes > MAX_BODY_BYTES {
+        return Err(DecodeError::BodyTooLarge { bytes }.into());
+    }
+    Ok((kept.freeze(), held))
 }
 
 /// The turn goes with the work, which a client that hangs up does not stop.

@@ -37,6 +37,7 @@ pub mod rate;
 pub mod record;
 pub mod replay;
 pub mod serve;
+pub mod socket;
 pub mod state;
 pub mod status;
 pub mod stream;
@@ -174,6 +175,7 @@ pub async fn run(
         hub: handle.clone(),
         places: Arc::new(Semaphore::new(stream::MAX_CLIENTS)),
         shutdown: stopped.clone(),
+        stalled: config.stalled,
         metrics: Arc::clone(&metrics),
     };
     let parts = http::Parts {
@@ -193,23 +195,29 @@ pub async fn run(
     let report_tls = encrypt(security.report_tls).transpose().context("read --report-tls-cert and --report-tls-key")?;
     let report_tls = report_tls.map(Arc::new);
     let browser = http::browser_router(parts, browsers);
-    let turns = Arc::new(Semaphore::new(ingest::MAX_DECODING));
     let ingest = ingest::Ingest {
         hub: handle,
         metrics: Arc::clone(&metrics),
-        turns,
+        admission: Arc::default(),
         recorder,
         directive: heard,
         run,
         clock: clock::now,
     };
     let reports = http::report_router(http::Inlet { ingest, ready: http::Ready(ready) }, agents);
-    tasks.spawn(serve::tcp(listeners.browser, ui_tls, browser, Arc::clone(&metrics), stopped.clone()));
+    tasks.spawn(serve::tcp(listeners.browser, ui_tls, config.stalled, browser, Arc::clone(&metrics), stopped.clone()));
     for listener in listeners.reports {
         let (router, stopped) = (reports.clone(), stopped.clone());
         match listener {
             ReportListener::Tcp(listener) => {
-                tasks.spawn(serve::tcp(listener, report_tls.clone(), router, Arc::clone(&metrics), stopped));
+                tasks.spawn(serve::tcp(
+                    listener,
+                    report_tls.clone(),
+                    config.stalled,
+                    router,
+                    Arc::clone(&metrics),
+                    stopped,
+                ));
             }
             ReportListener::Unix(listener, file) => {
                 tasks.spawn(async move {

@@ -33,11 +33,13 @@ pub struct Metrics {
     pub state_failures: Counter,
     pub state_set_aside: Counter,
     pub state_waits: Counter,
+    pub tombstones: Gauge,
     pub clients: Family<Label, Gauge>,
     pub refused_clients: Counter,
     pub views: Gauge,
     pub refused_views: Counter,
     pub lagged_clients: Counter,
+    pub cut_clients: Counter,
     pub deltas: Family<Label, Counter>,
     pub delta_bytes: Family<Label, Counter>,
     pub names_read: Counter,
@@ -74,11 +76,13 @@ impl Default for Metrics {
             state_failures: Counter::default(),
             state_set_aside: Counter::default(),
             state_waits: Counter::default(),
+            tombstones: Gauge::default(),
             clients: Family::default(),
             refused_clients: Counter::default(),
             views: Gauge::default(),
             refused_views: Counter::default(),
             lagged_clients: Counter::default(),
+            cut_clients: Counter::default(),
             deltas: Family::default(),
             delta_bytes: Family::default(),
             names_read: Counter::default(),
@@ -118,6 +122,7 @@ impl Metrics {
         registry.register("state_failures", "Batches that could not be written", self.state_failures.clone());
         registry.register("state_set_aside", "Files that could not be read", self.state_set_aside.clone());
         registry.register("state_waits", "Times the disk did not keep up", self.state_waits.clone());
+        registry.register("merge_tombstones", "Rows that found no room: totals alone", self.tombstones.clone());
         registry.register("stream_clients", "Open streams, by view", self.clients.clone());
         registry.register("stream_views", "Different views looked at", self.views.clone());
         registry.register("stream_refused_views", "Views refused: too many", self.refused_views.clone());
@@ -127,6 +132,7 @@ impl Metrics {
             "Clients that were given a fresh snapshot",
             self.lagged_clients.clone(),
         );
+        registry.register("stream_cut_clients", "Clients cut: they took nothing", self.cut_clients.clone());
         registry.register("stream_deltas", "Deltas made, by view", self.deltas.clone());
         registry.register("stream_delta_bytes", "Bytes of the deltas made, by view", self.delta_bytes.clone());
         registry.register("names_read", "Readings of the pod list that succeeded", self.names_read.clone());

@@ -70,7 +70,7 @@ async fn deliver(body: &[u8], arrived: Ns, shift: Ns, hub: &HubHandle) -> Option
             move_times(&mut report, shift);
             let (reply, verdict) = oneshot::channel();
             let arrived = arrived.saturating_add(shift);
-            hub.reports.send(Delivery { report: Box::new(report), arrived, reply }).await.ok()?;
+            hub.reports.send(Delivery { report: Box::new(report), arrived, reply, held: None }).await.ok()?;
             verdict.await.ok()?;
         }
         Err(error) => tracing::warn!(%error, "a recorded report cannot be read"),

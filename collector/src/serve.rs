@@ -15,7 +15,7 @@ use tokio::{
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
-use crate::{metrics::Metrics, tls::Tls};
+use crate::{metrics::Metrics, socket, tls::Tls};
 
 /// Handshakes at once; further connections wait in the kernel's queue.
 pub const MAX_HANDSHAKES: usize = 256;
@@ -37,7 +37,10 @@ pub struct Peer {
 
 /// A TCP listener without TLS.
 #[derive(Debug)]
-struct Plain(TcpListener);
+struct Plain {
+    listener: TcpListener,
+    stalled: Duration,
+}
 
 impl Listener for Plain {
     type Io = TcpStream;
@@ -45,9 +48,9 @@ impl Listener for Plain {
 
     async fn accept(&mut self) -> (TcpStream, Peer) {
         loop {
-            match self.0.accept().await {
+            match self.listener.accept().await {
                 Ok((stream, address)) => {
-                    quick(&stream);
+                    socket::tune(&stream, self.stalled);
                     return (stream, Peer { address: Some(address), ..Peer::default() });
                 }
                 Err(error) => wait(error).await,
@@ -56,7 +59,7 @@ impl Listener for Plain {
     }
 
     fn local_addr(&self) -> io::Result<Peer> {
-        Ok(Peer { address: Some(self.0.local_addr()?), ..Peer::default() })
+        Ok(Peer { address: Some(self.listener.local_addr()?), ..Peer::default() })
     }
 }
 
@@ -124,27 +127,22 @@ impl Connected<IncomingStream<'_, Local>> for Peer {
     }
 }
 
-/// Small events must not wait for an acknowledgement.
-fn quick(stream: &TcpStream) {
-    if let Err(error) = stream.set_nodelay(true) {
-        tracing::trace!(%error, "set TCP_NODELAY");
-    }
-}
-
 async fn wait(error: io::Error) {
     tracing::warn!(%error, "accept failed: trying again");
     tokio::time::sleep(AGAIN).await;
 }
 
-/// Serves a TCP port until `stopped` turns true, encrypted where there is something to do it with.
+/// Serves a TCP port until `stopped` turns true, encrypted where there is something to do it with. A client that takes nothing
+/// for `stalled` is cut.
 pub async fn tcp(
     listener: TcpListener,
     tls: Option<Arc<Tls>>,
+    stalled: Duration,
     router: Router,
     metrics: Arc<Metrics>,
     stopped: watch::Receiver<bool>,
 ) {
-    let Some(tls) = tls else { return until(Plain(listener), router, stopped).await };
+    let Some(tls) = tls else { return until(Plain { listener, stalled }, router, stopped).await };
     let local = match listener.local_addr() {
         Ok(local) => local,
         Err(error) => return tracing::error!(%error, "listener failed"),
@@ -162,7 +160,7 @@ pub async fn tcp(
                     continue;
                 }
             };
-            quick(&stream);
+            socket::tune(&stream, stalled);
             let (acceptor, done, metrics) = (TlsAcceptor::from(tls.current()), done.clone(), Arc::clone(&metrics));
             tokio::spawn(async move {
                 let shaken = timeout(HANDSHAKE, acceptor.accept(stream)).await;

@@ -15,10 +15,11 @@ use futures_util::stream;
 use serde::Deserialize;
 use tokio::{
     sync::{OwnedSemaphorePermit, Semaphore, oneshot, watch},
-    time::{MissedTickBehavior, interval},
+    time::{Instant, MissedTickBehavior, interval},
 };
 
 use crate::{
+    clock,
     filter::{Filter, FilterError, Wish},
     hub::{Command, Follower, HubHandle, Next, Subscription, TooManyViews},
     metrics::Metrics,
@@ -39,6 +40,8 @@ pub struct Streams {
     pub hub: HubHandle,
     /// Places for clients.
     pub places: Arc<Semaphore>,
+    /// A client that takes nothing for this long is cut.
+    pub stalled: Duration,
     /// Turns true when the collector stops.
     pub shutdown: watch::Receiver<bool>,
     /// The collector's own numbers.
@@ -98,7 +101,17 @@ struct Client {
     live: Follower,
     heartbeat: tokio::time::Interval,
     streams: Streams,
+    /// When it was last ready for more: at least with every heartbeat.
+    ready: Instant,
     _place: OwnedSemaphorePermit,
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        if clock::instant().duration_since(self.ready) > (self.streams.stalled / 2).max(2 * HEARTBEAT) {
+            self.streams.metrics.cut_clients.inc();
+        }
+    }
 }
 
 /// Opens a stream.
@@ -122,7 +135,8 @@ pub async fn stream(State(streams): State<Streams>, Query(query): Query<ViewQuer
     heartbeat.reset();
     let mut first = vec![Bytes::from_static(OPENING)];
     first.extend(subscription.first);
-    let client = Client { wish, first: first.into_iter(), live: subscription.live, heartbeat, streams, _place: place };
+    let (live, ready) = (subscription.live, clock::instant());
+    let client = Client { wish, first: first.into_iter(), live, heartbeat, streams, ready, _place: place };
     let events = stream::unfold(client, |mut client| async move {
         let event = client.next().await?;
         Some((Ok::<_, std::convert::Infallible>(event), client))
@@ -137,6 +151,7 @@ pub async fn stream(State(streams): State<Streams>, Query(query): Query<ViewQuer
 
 impl Client {
     async fn next(&mut self) -> Option<Bytes> {
+        self.ready = clock::instant();
         loop {
             if *self.streams.shutdown.borrow() {
                 return None;

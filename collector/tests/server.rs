@@ -1,6 +1,7 @@
 //! The whole collector on real sockets, port 0.
 
 mod client;
+mod crowd;
 mod past_hour;
 mod state;
 mod views;
@@ -12,7 +13,7 @@ use collector::{
     auth::reports::{Gate, Rules},
     http::{Inlet, Ready, report_router},
     hub::{Hub, REPORT_QUEUE, Setup},
-    ingest::{Ingest, MAX_DECODING},
+    ingest::{Admission, Ingest},
     merge::Bounds,
     metrics::Metrics,
     stream::MAX_CLIENTS,
@@ -91,8 +92,8 @@ async fn what_is_behind_the_mark_is_refused() {
     collector.stop().await;
 }
 
-/// A hub that nobody runs yet, and the way for reports to it; bodies take one of `turns` to be unpacked.
-async fn unrun_hub(turns: usize) -> (Hub, Arc<Metrics>, String, tokio::task::JoinHandle<std::io::Result<()>>) {
+/// A hub that nobody runs yet, and the way for reports to it.
+async fn unrun_hub(admission: Admission) -> (Hub, Arc<Metrics>, String, tokio::task::JoinHandle<std::io::Result<()>>) {
     let metrics = Arc::new(Metrics::default());
     let (directive, heard) = tokio::sync::watch::channel(None);
     let (hub, handle) = Hub::new(Setup {
@@ -110,7 +111,7 @@ async fn unrun_hub(turns: usize) -> (Hub, Arc<Metrics>, String, tokio::task::Joi
     let ingest = Ingest {
         hub: handle,
         metrics: Arc::clone(&metrics),
-        turns: Arc::new(Semaphore::new(turns)),
+        admission: Arc::new(admission),
         recorder: None,
         directive: heard,
         run: 1,
@@ -126,7 +127,8 @@ async fn unrun_hub(turns: usize) -> (Hub, Arc<Metrics>, String, tokio::task::Joi
 
 #[tokio::test]
 async fn a_body_that_gets_no_turn_is_told_to_come_again() {
-    let (_hub, metrics, address, serve) = unrun_hub(0).await;
+    let (_hub, metrics, address, serve) =
+        unrun_hub(Admission { turns: Arc::new(Semaphore::new(0)), ..Admission::default() }).await;
     let mut agent = Agent::connect(&address).await;
     let reply = agent.post(&codec::encode_report(&report("n1", 1, 0)).expect("encode")).await;
     assert_eq!(reply.status, 503);
@@ -138,18 +140,19 @@ async fn a_body_that_gets_no_turn_is_told_to_come_again() {
 /// A hub that does not get to its queue: the sixty-fifth report is told to come again, and the connection stays.
 #[tokio::test]
 async fn a_full_queue_is_a_503() {
-    let (hub, metrics, address, serve) = unrun_hub(MAX_DECODING).await;
-    let body = codec::encode_report(&report("n1", 1, 0)).expect("encode");
+    let (hub, metrics, address, serve) = unrun_hub(Admission::default()).await;
+    let body = |node: usize| codec::encode_report(&report(&format!("n{node}"), 1, 0)).expect("encode");
     let mut waiting = Vec::new();
-    for _ in 0..REPORT_QUEUE {
+    for node in 0..REPORT_QUEUE {
         let mut agent = Agent::connect(&address).await;
-        agent.send(&body).await;
+        agent.send(&body(node)).await;
         waiting.push(agent);
     }
+    let mut further = REPORT_QUEUE..;
     let mut agent = Agent::connect(&address).await;
     let reply = loop {
         // The sixty-four may still be on their way: until they are queued, this one takes a place and waits with them.
-        match tokio::time::timeout(Duration::from_secs(1), agent.post(&body)).await {
+        match tokio::time::timeout(Duration::from_secs(4), agent.post(&body(further.next().unwrap_or(0)))).await {
             Ok(reply) => break reply,
             Err(_) => agent = Agent::connect(&address).await,
         }
@@ -163,7 +166,7 @@ async fn a_full_queue_is_a_503() {
     for agent in &mut waiting {
         assert_eq!(agent.reply().await.status, 200);
     }
-    assert_eq!(agent.post(&body).await.status, 200);
+    assert_eq!(agent.post(&body(0)).await.status, 200);
     stop.send_replace(true);
     hub.await.expect("no panic");
     serve.abort();

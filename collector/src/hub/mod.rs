@@ -13,7 +13,7 @@ use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use tokio::{
-    sync::{mpsc, oneshot, watch},
+    sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
     time::{Instant, sleep_until},
 };
 use wire::v1::Report;
@@ -66,6 +66,8 @@ pub struct Delivery {
     pub arrived: Ns,
     /// Where the verdict goes.
     pub reply: oneshot::Sender<Verdict>,
+    /// What it takes of the bytes that may wait.
+    pub held: Option<OwnedSemaphorePermit>,
 }
 
 /// A question, or news.
@@ -374,11 +376,14 @@ impl Hub {
         let (bytes, buckets) = self.history.size();
         self.metrics.history_bytes.set(gauge(bytes));
         self.metrics.history_buckets.set(gauge(buckets));
+        self.metrics.tombstones.set(gauge(self.merge.tombstones()));
         for (what, count) in [
             ("rows", refusals.rows),
             ("nodes", refusals.nodes),
             ("devices", refusals.devices),
             ("tombstoned_rows", refusals.tombstoned_rows),
+            ("ended_early", refusals.ended_early),
+            ("untold_rows", refusals.untold),
             ("external_names", self.names.external().evicted()),
             ("history_buckets", evicted.buckets),
             ("history_edges", evicted.edges),

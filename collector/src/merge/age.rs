@@ -17,6 +17,8 @@ pub const EPOCH_FOLDS_AFTER: Ns = 10 * MINUTE;
 const NODE_LEFT_AFTER: Ns = 60 * MINUTE;
 /// An edge is looked at again for this long after it was last reported.
 const ACTIVE_FOR: Ns = 20 * SECOND;
+/// What was reported this lately was evaluated then: time alone has changed nothing yet.
+const JUST_SEEN: Ns = SECOND;
 
 impl Merge {
     /// The agent has the acknowledgement of everything up to `mark`: what was finished by then will never be spoken of again.
@@ -57,6 +59,7 @@ impl Merge {
             self.settle_end(id, now);
             self.mark_change(id, Change::Reshaped);
         }
+        self.shed.forget(node, Some(epoch));
         let node = &mut self.nodes[node as usize];
         node.folded_through = node.folded_through.max(epoch);
         if let Some(state) = node.epochs.remove(&epoch) {
@@ -72,6 +75,10 @@ impl Merge {
     /// What time alone changes: epochs fold, ended edges leave, nodes fall silent, rates sink. Call it twice a second.
     pub fn refresh(&mut self, now: Ns) {
         let mut news = false;
+        // Rows leave in many places; who has how many matters only when room is scarce.
+        if self.rows >= self.bounds.rows / 2 {
+            self.shares.count(self.flows.values().flat_map(|flow| &flow.rows));
+        }
         for id in 0..self.nodes.len() {
             let node_id = id as NodeId;
             let due = |ended: Option<Ns>| ended.is_some_and(|at| now.saturating_sub(at) >= EPOCH_FOLDS_AFTER);
@@ -99,8 +106,9 @@ impl Merge {
             self.remove(id);
         }
         self.active.retain(|_, touched| now.saturating_sub(*touched) < ACTIVE_FOR);
-        let active: Vec<FlowId> = self.active.keys().copied().collect();
-        for id in active {
+        let silent = self.active.iter().filter(|(_, touched)| now.saturating_sub(**touched) >= JUST_SEEN);
+        let silent: Vec<FlowId> = silent.map(|(id, _)| *id).collect();
+        for id in silent {
             self.mark_change(id, Change::Touched);
         }
     }
@@ -157,12 +165,13 @@ impl Merge {
                 self.mark_change(flow_id, Change::Reshaped);
             }
         }
+        self.shed.forget(id, None);
         let name = std::mem::replace(&mut self.nodes[id as usize], Node::new("")).name;
         self.by_name.remove(&name);
         self.vacant.push(id);
     }
 
-    fn remove(&mut self, id: FlowId) {
+    pub(super) fn remove(&mut self, id: FlowId) {
         if let Some(flow) = self.flows.remove(&id) {
             self.by_key.remove(&flow.key);
             self.index.remove(&flow.key, id);

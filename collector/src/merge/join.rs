@@ -37,9 +37,15 @@ impl Merge {
             self.refusals.tombstoned_rows += 1;
             return None;
         }
-        if position.is_none() && self.rows >= self.bounds.rows {
-            self.refusals.rows += 1;
-            return None;
+        if position.is_none() {
+            if !self.has_room(node, known) {
+                self.refusals.rows += 1;
+                let grown = self.shed.hold(&key, source, edge);
+                self.nodes[node as usize].shed(grown, now);
+                return None;
+            }
+            let back = self.shed.release(&key, source, edge);
+            self.nodes[node as usize].unshed(back);
         }
         let id = known.unwrap_or_else(|| self.insert_flow(key));
         let flow = self.flows.get_mut(&id)?;
@@ -71,6 +77,7 @@ impl Merge {
             None => {
                 change = Change::Reshaped;
                 self.rows += 1;
+                self.shares.add(node);
                 flow.rows.push(Row {
                     source,
                     cgroup: edge.cgroup,
@@ -103,6 +110,19 @@ impl Merge {
         self.settle_end(id, now);
         self.mark_change(id, change);
         Some((id, series, known.is_none()))
+    }
+
+    /// Whether the node may add a row. Edges that ended make room first, the oldest of them.
+    fn has_room(&mut self, node: NodeId, known: Option<FlowId>) -> bool {
+        if self.shares.allow(node, self.rows, self.bounds.rows, self.by_name.len()) {
+            return true;
+        }
+        let oldest = self.ended.iter().find(|(_, id)| Some(*id) != known).copied();
+        let Some(oldest) = oldest else { return false };
+        self.ended.remove(&oldest);
+        self.remove(oldest.1);
+        self.refusals.ended_early += 1;
+        self.rows < self.bounds.rows
     }
 
     pub(super) fn insert_flow(&mut self, key: FlowKey) -> FlowId {

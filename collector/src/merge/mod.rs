@@ -16,6 +16,7 @@ pub mod keep;
 pub mod key;
 pub mod node;
 pub mod points;
+mod shed;
 pub mod track;
 mod written;
 
@@ -32,6 +33,7 @@ use self::{
     index::Index,
     key::FlowKey,
     node::{Node, NodeId},
+    shed::{Shares, Shed},
     track::Unseen,
 };
 use crate::time::{self, MINUTE, Ns, SECOND};
@@ -91,6 +93,10 @@ pub struct Refusals {
     pub nodes: u64,
     pub devices: u64,
     pub tombstoned_rows: u64,
+    /// Ended edges that left early to make room.
+    pub ended_early: u64,
+    /// Rows that not even a tombstone is left for.
+    pub untold: u64,
 }
 
 /// What happened to an edge since the last look.
@@ -120,6 +126,8 @@ pub struct Merge {
     changes: HashMap<FlowId, Change>,
     active: HashMap<FlowId, Ns>,
     ended: BTreeSet<(Ns, FlowId)>,
+    shed: Shed,
+    shares: Shares,
     refusals: Refusals,
 }
 
@@ -141,6 +149,8 @@ impl Merge {
             changes: HashMap::new(),
             active: HashMap::new(),
             ended: BTreeSet::new(),
+            shed: Shed::default(),
+            shares: Shares::default(),
             refusals: Refusals::default(),
         }
     }
@@ -306,7 +316,13 @@ impl Merge {
     /// What found no room so far.
     #[must_use]
     pub fn refusals(&self) -> Refusals {
-        self.refusals
+        Refusals { untold: self.shed.untold, ..self.refusals }
+    }
+
+    /// How many rows found no room and left a tombstone.
+    #[must_use]
+    pub fn tombstones(&self) -> usize {
+        self.shed.len()
     }
 }
 

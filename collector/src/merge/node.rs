@@ -28,6 +28,8 @@ pub const LOST_AFTER: Ns = 15 * SECOND;
 pub const LATE_AFTER: Ns = 1_500 * MS;
 /// Telemetry lost within this span makes a node lossy.
 const LOSSY_SPAN: Ns = MINUTE;
+/// Beside the agents' own causes: what found no room in the collector.
+const COLLECTOR_FULL: i32 = -1;
 /// Devices that are gone, remembered for one epoch.
 const MAX_GONE: usize = 65_536;
 
@@ -107,6 +109,8 @@ pub struct Node {
     pub hooks: Vec<Hook>,
     /// When telemetry was lost: (time, cause, how much).
     recent_losses: VecDeque<(Ns, i32, u64)>,
+    /// Segments that it counted and that are on no edge, as the collector has no room.
+    shed: u64,
     /// The state that was last told.
     pub told: Option<NodeState>,
     /// It was silent for so long that its edges were ended.
@@ -132,6 +136,7 @@ impl Node {
             refused_hooks: Vec::new(),
             hooks: Vec::new(),
             recent_losses: VecDeque::new(),
+            shed: 0,
             told: None,
             left: false,
         }
@@ -202,6 +207,21 @@ impl Node {
         refused
     }
 
+    /// Something that it counted finds no room.
+    pub fn shed(&mut self, grown: u64, now: Ns) {
+        self.shed = self.shed.saturating_add(grown);
+        match self.recent_losses.back_mut() {
+            Some((at, COLLECTOR_FULL, count)) if *at == now => *count = count.saturating_add(grown),
+            _ if grown > 0 => self.recent_losses.push_back((now, COLLECTOR_FULL, grown)),
+            _ => {}
+        }
+    }
+
+    /// Something that had found no room has found it.
+    pub fn unshed(&mut self, back: u64) {
+        self.shed = self.shed.saturating_sub(back);
+    }
+
     fn take_device(&mut self, device: &Device, report: &Report, offset: Ns, now: Ns, max_devices: usize) -> bool {
         let key = (device.name.clone(), device.ifindex);
         if !self.devices.contains_key(&key) && self.devices.len() >= max_devices {
@@ -269,6 +289,7 @@ impl Node {
             let total = sum.entry(*cause).or_default();
             *total = total.saturating_add(*count);
         }
+        sum.insert(COLLECTOR_FULL, self.shed);
         let named = sum.into_iter().filter(|(_, count)| *count > 0);
         named.map(|(cause, count)| LossRow { cause: cause_label(cause).to_owned(), count }).collect()
     }
@@ -332,6 +353,9 @@ pub fn tier_label(tier: i32) -> &'static str {
 }
 
 fn cause_label(cause: i32) -> &'static str {
+    if cause == COLLECTOR_FULL {
+        return "collector_full";
+    }
     match LossCause::try_from(cause) {
         Ok(LossCause::RingFull) => "ring_full",
         Ok(LossCause::MapFull) => "map_full",
@@ -350,6 +374,9 @@ fn cause_label(cause: i32) -> &'static str {
 }
 
 fn cause_words(cause: i32) -> &'static str {
+    if cause == COLLECTOR_FULL {
+        return "collector full";
+    }
     match LossCause::try_from(cause) {
         Ok(LossCause::RingFull) => "event ring full",
         Ok(LossCause::MapFull) => "flow map full",

@@ -331,6 +331,41 @@ fn the_row_bound_holds_and_is_counted() {
     assert_eq!(merge.refusals().rows, 2);
 }
 
+/// What finds no room is on no edge and in the node's loss; once there is room it is on the edge alone.
+#[test]
+fn a_shed_row_counts_once_wherever_it_is() {
+    let mut merge = Merge::new(Bounds { rows: 2, ..Bounds::default() }, START);
+    let three =
+        |packets| (0..3).map(move |port| Edge { server_port: port, ..edge(Side::Client, packets, START, START) });
+    let on_edges = |merge: &Merge| {
+        merge.flows().filter_map(|(_, flow)| flow.side_sum(Side::Client)).map(|sum| sum.forward.segments).sum::<u64>()
+    };
+    let shed = |merge: &Merge| {
+        let losses = merge.node_named("n1").expect("reports").losses();
+        losses.iter().find(|row| row.cause == "collector_full").map_or(0, |row| row.count)
+    };
+    // Re-sent and reordered, it is the same.
+    for (seq, packets) in [(1, 5), (2, 7), (3, 7), (2, 5)] {
+        merge.accept(&report("n1", seq, START, three(packets).collect()), START);
+    }
+    assert_eq!((on_edges(&merge), shed(&merge), merge.tombstones()), (14, 7, 1));
+    assert!(
+        matches!(merge.node_named("n1").expect("reports").state(START), (NodeState::Lossy, Some(why)) if why.contains("collector full: 7"))
+    );
+    // The first edge ends, and leaves early as there is no room; the third takes its place with all it has counted.
+    let last = three(9).next().map(|edge| Edge { r#final: true, ..edge });
+    merge.accept(&report("n1", 4, START, last.into_iter().collect()), START);
+    merge.accept(&report("n1", 5, START, three(10).skip(1).collect()), START);
+    assert_eq!((on_edges(&merge), shed(&merge), merge.tombstones()), (20, 0, 0));
+    assert_eq!(merge.refusals().ended_early, 1);
+    // A tombstone goes with its epoch; what it counted stays counted.
+    merge.accept(&report("n1", 6, START, three(11).collect()), START);
+    assert_eq!((shed(&merge), merge.tombstones()), (11, 1));
+    merge.accept(&Report { epoch: 2, ..report("n1", 1, START, vec![]) }, START);
+    merge.refresh(START + super::EPOCH_FOLDS_AFTER);
+    assert_eq!((shed(&merge), merge.tombstones()), (11, 0));
+}
+
 #[test]
 fn the_device_bound_holds_and_is_counted() {
     let mut merge = Merge::new(Bounds { devices: 2, ..Bounds::default() }, START);

@@ -32,7 +32,7 @@ pub(crate) async fn fetch(address: &str, path: &str) -> Option<String> {
 
 /// A running collector.
 pub(crate) struct Collector {
-    browser: String,
+    pub(crate) browser: String,
     reports: Option<String>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<anyhow::Result<()>>,

@@ -53,7 +53,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
 }
 
 /// What every result is told with: the kernel and how busy the machine is.
-fn machine() -> String {
+pub(crate) fn machine() -> String {
     let read = |path: &str| std::fs::read_to_string(path).unwrap_or_default().trim().to_owned();
     let cpus = std::thread::available_parallelism().map_or(0, std::num::NonZero::get);
     format!("kernel {}  {cpus} cores  load {}", read("/proc/sys/kernel/osrelease"), read("/proc/loadavg"))

@@ -1,7 +1,5 @@
 //! `cargo xtask bench ui`: the page in a browser without a GPU, fed by a cluster that `xtask load` plays.
 
-use std::io::Read as _;
-use std::net::{Shutdown, TcpStream};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -79,44 +77,17 @@ fn verdict(figures: &Value) -> usize {
 /// What the collector costs while so many different views are followed, one client each.
 fn collector(load: &Load) -> anyhow::Result<()> {
     for views in VIEWS {
-        let mut streams = Vec::new();
-        for view in 0..views {
-            // The first is the whole; each of the others leaves one port out, so that it shows nearly everything.
-            let filter = if view == 0 { String::new() } else { format!("&filter=-port:{}", 20_000 + view) };
-            streams.push(follow(load, &filter)?);
-        }
+        let streams = load.follow_views(views, views)?;
         std::thread::sleep(Duration::from_secs(2));
-        let (before, told, start) = (load.cpu_seconds()?, deltas(load)?, Instant::now());
+        let (before, told, start) = (load.cpu_seconds()?, load.deltas()?, Instant::now());
         std::thread::sleep(WATCHED);
         let spent = load.cpu_seconds()? - before;
-        let ticks = (deltas(load)? - told) / f64::from(views) / start.elapsed().as_secs_f64();
+        let ticks = (load.deltas()? - told) / f64::from(views) / start.elapsed().as_secs_f64();
         let share = spent / start.elapsed().as_secs_f64() * 100.0;
         println!("collector with {views:>2} views      {share:>5.1} % of a CPU, {ticks:.1} deltas a second to each");
-        // Its reader ends with it.
-        streams.iter().for_each(|stream| drop(stream.shutdown(Shutdown::Both)));
+        drop(streams);
     }
     Ok(())
-}
-
-/// Deltas made so far, of all views.
-fn deltas(load: &Load) -> anyhow::Result<f64> {
-    let (_, text) = load.get("/metrics")?;
-    let line = text.lines().find_map(|line| line.strip_prefix("orrery_collector_stream_deltas_total{view=\"pod\"} "));
-    line.and_then(|count| count.parse().ok()).context("read how many deltas were made")
-}
-
-/// A client that reads and forgets, until what is returned is shut down.
-fn follow(load: &Load, filter: &str) -> anyhow::Result<TcpStream> {
-    use std::io::Write as _;
-    let mut stream = TcpStream::connect(load.address).context("connect to the collector")?;
-    write!(stream, "GET /api/v1/stream?view=pod{filter} HTTP/1.1\r\nHost: orrery\r\n\r\n")
-        .context("ask for a stream")?;
-    let mut reader = stream.try_clone().context("share a connection")?;
-    std::thread::spawn(move || {
-        let mut buffer = vec![0; 1 << 16];
-        while reader.read(&mut buffer).is_ok_and(|read| read > 0) {}
-    });
-    Ok(stream)
 }
 
 #[cfg(test)]

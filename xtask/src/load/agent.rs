@@ -2,14 +2,15 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
-use std::sync::RwLock;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Mutex, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 
 use lab::http1::Client;
 use wire::codec;
 use wire::v1::{ClockOffset, Counters, Device, DeviceCounters, Edge, Point, Report, Tier};
 
+use super::Tally;
 use super::world::{self, End, World};
 
 /// Every agent reports this often.
@@ -19,6 +20,9 @@ const ANSWER_WAIT: Duration = Duration::from_secs(20);
 
 /// An edge as an agent's table has it: place in the world, side, generation of its local end.
 type Key = (usize, i32, u32);
+
+/// A row as the collector has it: ends, port, side, incarnation.
+type Row = (Vec<u8>, Vec<u8>, u32, i32, u64);
 
 pub(super) struct Agent {
     node: u16,
@@ -31,33 +35,39 @@ pub(super) struct Agent {
     due: Instant,
     /// What was reported last, to say goodbye to what is no more.
     table: HashMap<Key, Edge>,
+    /// Packets that were acknowledged, by row.
+    told: HashMap<Row, u64>,
 }
 
-/// Reports of some agents, each when it is due, until told to stop.
-pub(super) fn play(
-    mut agents: Vec<Agent>,
-    world: &RwLock<World>,
-    stop: &AtomicBool,
-    sent: &AtomicU64,
-    refused: &AtomicU64,
-) {
+/// Reports of some agents, each when it is due, until told to stop. Returns how many packets were acknowledged.
+pub(super) fn play(mut agents: Vec<Agent>, world: &RwLock<World>, stop: &AtomicBool, tally: &Mutex<Tally>) -> u64 {
     while !stop.load(Ordering::Relaxed) {
-        let Some(next) = agents.iter_mut().min_by_key(|agent| agent.due) else { return };
+        let Some(next) = agents.iter_mut().min_by_key(|agent| agent.due) else { return 0 };
         std::thread::sleep(next.due.saturating_duration_since(Instant::now()).min(Duration::from_millis(100)));
+        let late = Instant::now().saturating_duration_since(next.due);
         if Instant::now() < next.due {
             continue;
         }
         // Who cannot keep up reports later, and never twice at once.
         next.due = (next.due + TICK).max(Instant::now());
-        let report = {
-            let Ok(world) = world.read() else { return };
-            next.report(&world)
-        };
-        sent.fetch_add(1, Ordering::Relaxed);
-        if !next.post(&report) {
-            refused.fetch_add(1, Ordering::Relaxed);
+        let Ok(report) = world.read().map(|world| next.report(&world)) else { return 0 };
+        let sent = next.post(&report);
+        let mut tally = tally.lock().unwrap_or_else(PoisonError::into_inner);
+        tally.late += u64::from(late > TICK / 2);
+        match sent {
+            Some(bytes) => {
+                tally.reports += 1;
+                tally.records += report.edges.len() as u64;
+                tally.bytes += bytes as u64;
+            }
+            None => tally.refused += 1,
         }
     }
+    agents.iter().flat_map(|agent| agent.told.values()).sum()
+}
+
+fn packets(edge: &Edge) -> u64 {
+    [edge.forward, edge.reverse].into_iter().flatten().map(|way| way.segments).sum()
 }
 
 impl Agent {
@@ -73,54 +83,49 @@ impl Agent {
             run: 0,
             due: Instant::now() + TICK.mul_f64(f64::from(node) / f64::from(nodes)),
             table: HashMap::new(),
+            told: HashMap::new(),
         }
     }
 
-    fn post(&mut self, report: &Report) -> bool {
-        let Ok(body) = codec::encode_report(report) else { return false };
+    /// How long the body was, if the report was acknowledged.
+    fn post(&mut self, report: &Report) -> Option<usize> {
+        let body = codec::encode_report(report).ok()?;
         let client = match &mut self.client {
             Some(client) => client,
-            None => match Client::tcp(self.collector, ANSWER_WAIT) {
-                Ok(client) => self.client.insert(client),
-                Err(_) => return false,
-            },
+            None => self.client.insert(Client::tcp(self.collector, ANSWER_WAIT).ok()?),
         };
-        match client.request("collector", wire::REPORT_PATH, &body) {
-            Ok(response) if response.status == 200 => {
-                if let Ok(ack) = codec::decode_ack(&response.body) {
-                    (self.acked, self.run) = (ack.seq, ack.collector_run);
-                }
-                true
-            }
-            Ok(_) => false,
-            Err(_) => {
-                self.client = None;
-                false
-            }
+        let Ok(response) = client.request("collector", wire::REPORT_PATH, &body) else {
+            self.client = None;
+            return None;
+        };
+        let ack = codec::decode_ack(&response.body).ok().filter(|_| response.status == 200)?;
+        (self.acked, self.run) = (ack.seq, ack.collector_run);
+        for edge in &report.edges {
+            self.told.insert(
+                (edge.client.clone(), edge.server.clone(), edge.server_port, edge.side, edge.incarnation),
+                packets(edge),
+            );
         }
+        Some(body.len())
     }
 
     fn report(&mut self, world: &World) -> Report {
         let now = world::now();
         self.seq += 1;
         let mut table = HashMap::new();
-        for (index, edge) in world.edges.iter().enumerate() {
-            for (end, side) in [(edge.client, 1), (edge.server, 2)] {
-                let End::Pod(place) = end else { continue };
-                let pod = &world.pods[place];
-                if pod.node == self.node {
-                    let key = (index, side, generation(world, edge));
-                    let incarnation = self.table.get(&key).map_or(self.seq, |known| known.incarnation);
-                    let device = device(place, pod.generation);
-                    table.insert(key, row(world, edge, side, device, incarnation, now));
-                }
-            }
+        for &(index, side) in world.edges_of(self.node) {
+            let edge = &world.edges[index];
+            let End::Pod(place) = (if side == 1 { edge.client } else { edge.server }) else { continue };
+            let key = (index, side, generation(world, edge));
+            let incarnation = self.table.get(&key).map_or(self.seq, |known| known.incarnation);
+            let device = device(place, world.pods[place].generation);
+            table.insert(key, row(world, edge, side, device, incarnation, now));
         }
         let gone = self.table.drain().filter(|(key, _)| !table.contains_key(key));
         let finals = gone.map(|(_, edge)| Edge { r#final: true, ..edge });
         let edges: Vec<Edge> = table.values().cloned().chain(finals).collect();
         self.table = table;
-        let devices = world.pods.iter().enumerate().filter(|(_, pod)| pod.node == self.node);
+        let devices = world.pods_of(self.node).iter().map(|place| (*place, &world.pods[*place]));
         let devices = devices.map(|(place, pod)| Device {
             name: format!("lxc{place}"),
             ifindex: u32::try_from(place).unwrap_or(0) + 10,

@@ -4,13 +4,17 @@
 //! browser gets ten deltas a second, each of a tenth of the edges.
 
 mod agent;
+pub(crate) mod figures;
+mod probe;
 mod world;
 
-use std::net::{Ipv4Addr, SocketAddr, TcpListener};
+use std::io::{Read as _, Write as _};
+use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command};
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, bail};
@@ -22,7 +26,11 @@ use self::world::World;
 /// How long the collector may take to answer, and to know every node.
 const READY_WAIT: Duration = Duration::from_secs(60);
 /// How many connections are served by one thread.
-const NODES_PER_THREAD: usize = 20;
+const NODES_PER_THREAD: usize = 5;
+/// Figures are taken from this long after the start.
+const SETTLES: Duration = Duration::from_secs(5);
+/// Once the last answer is there, the last rows are on the map within this time.
+const LAST_TICK: Duration = Duration::from_secs(1);
 /// Pods are replaced this often, as many as their rate asks for: the collector reads its list twice a second.
 const CHURN_EVERY: Duration = Duration::from_millis(500);
 
@@ -57,9 +65,15 @@ pub(crate) struct Args {
     /// Port of the page on 127.0.0.1
     #[arg(long, default_value_t = 7380)]
     port: u16,
-    /// Stop by itself after so many seconds
+    /// Stop by itself after so many seconds, and tell what it cost, how late the stream was and whether all arrived
     #[arg(long = "for", value_name = "SECONDS")]
     time: Option<u64>,
+    /// Clients that follow the map beside it
+    #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u16).range(0..=2000))]
+    clients: u16,
+    /// How many different views they look at
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=63))]
+    views: u16,
 }
 
 /// Plays it until its time is over or a signal comes.
@@ -72,26 +86,48 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         "what it shows       {nodes} nodes, {pods} pods, {edges} edges, one of them loses packets: payments to ledger"
     );
     println!("Ctrl-C stops it; nothing is left behind");
-    let start = Instant::now();
-    let over = || args.time.is_some_and(|time| start.elapsed() >= Duration::from_secs(time));
-    while !over() && !stop.within(Duration::from_millis(200)) {
-        load.check()?;
-    }
-    println!("{} reports, {} refused", load.sent.load(Ordering::Relaxed), load.refused.load(Ordering::Relaxed));
-    Ok(())
+    let Some(time) = args.time else {
+        while !stop.within(Duration::from_millis(200)) {
+            load.check()?;
+        }
+        return Ok(());
+    };
+    load.measure(Duration::from_secs(time), args.views.min(args.clients.max(1)), args.clients, &stop)
+}
+
+/// What all agents have sent.
+#[derive(Debug, Clone, Copy, Default)]
+pub(crate) struct Tally {
+    pub(crate) reports: u64,
+    pub(crate) refused: u64,
+    /// More than half a tick late: the collector answered too slowly, or we did.
+    pub(crate) late: u64,
+    pub(crate) records: u64,
+    pub(crate) bytes: u64,
 }
 
 /// A collector, and agents that are not there. All ends when it is dropped.
 pub(crate) struct Load {
     pub(crate) address: SocketAddr,
     collector: Collector,
+    reports: SocketAddr,
     stop: Arc<AtomicBool>,
-    sent: Arc<AtomicU64>,
-    refused: Arc<AtomicU64>,
+    tally: Arc<Mutex<Tally>>,
+    agents: Vec<JoinHandle<u64>>,
+}
+
+/// A client whose reader ends with it.
+pub(crate) struct Follower(TcpStream);
+
+impl Drop for Follower {
+    fn drop(&mut self) {
+        // It may have ended by itself.
+        let _ = self.0.shutdown(Shutdown::Both);
+    }
 }
 
 /// A child that does not outlive us.
-struct Collector(std::sync::Mutex<Child>);
+struct Collector(Mutex<Child>);
 
 impl Drop for Collector {
     fn drop(&mut self) {
@@ -122,13 +158,14 @@ impl Load {
         let mut command = Command::new(lab::binary("orrery-collector")?);
         command.args(["--listen", &address.to_string(), "--report-listen", &reports.to_string()]);
         command.args(["--cluster", "load", "--log-level", "warn", "--pods"]).arg(&list);
-        let collector = Collector(std::sync::Mutex::new(command.spawn().context("start the collector")?));
-        let load = Self {
+        let collector = Collector(Mutex::new(command.spawn().context("start the collector")?));
+        let mut load = Self {
             address,
             collector,
+            reports,
             stop: Arc::new(AtomicBool::new(false)),
-            sent: Arc::default(),
-            refused: Arc::default(),
+            tally: Arc::default(),
+            agents: Vec::new(),
         };
         load.until("answers", || load.get("/readyz").is_ok_and(|(status, _)| status == 200))?;
         load.play(size, &world, reports);
@@ -151,8 +188,7 @@ impl Load {
 
     /// The processor time the collector has taken so far.
     pub(crate) fn cpu_seconds(&self) -> anyhow::Result<f64> {
-        let id = self.collector.0.lock().map_err(|_| anyhow::anyhow!("a thread panicked"))?.id();
-        let path = format!("/proc/{id}/stat");
+        let path = format!("/proc/{}/stat", self.id()?);
         let stat = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
         // The name may have spaces and ends with the last parenthesis; utime and stime are the 12th and 13th field behind it.
         let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
@@ -178,14 +214,84 @@ impl Load {
         Ok(())
     }
 
-    fn play(&self, size: &Size, world: &Arc<RwLock<World>>, reports: SocketAddr) {
+    fn play(&mut self, size: &Size, world: &Arc<RwLock<World>>, reports: SocketAddr) {
         let nodes: Vec<u16> = (0..size.nodes).collect();
         for nodes in nodes.chunks(NODES_PER_THREAD) {
             let agents: Vec<Agent> = nodes.iter().map(|node| Agent::new(*node, size.nodes, reports)).collect();
-            let (world, stop) = (Arc::clone(world), Arc::clone(&self.stop));
-            let (sent, refused) = (Arc::clone(&self.sent), Arc::clone(&self.refused));
-            std::thread::spawn(move || agent::play(agents, &world, &stop, &sent, &refused));
+            let (world, stop, tally) = (Arc::clone(world), Arc::clone(&self.stop), Arc::clone(&self.tally));
+            self.agents.push(std::thread::spawn(move || agent::play(agents, &world, &stop, &tally)));
         }
+    }
+
+    /// What was sent so far.
+    pub(crate) fn tally(&self) -> Tally {
+        *self.tally.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Watches for `time`, prints the figures, and ends with the sums.
+    fn measure(mut self, time: Duration, views: u16, clients: u16, stop: &Stop) -> anyhow::Result<()> {
+        let (browser, reports, over) = (self.address, self.reports, Arc::clone(&self.stop));
+        let probe = std::thread::spawn(move || probe::run(browser, reports, &over));
+        let followers = self.follow_views(views, clients)?;
+        stop.within(SETTLES);
+        let before = figures::Moment::of(&self)?;
+        let start = Instant::now();
+        while start.elapsed() < time && !stop.within(Duration::from_millis(200)) {
+            self.check()?;
+        }
+        figures::print(&self, &before, views, clients)?;
+        drop(followers);
+        self.stop.store(true, Ordering::Relaxed);
+        let found = probe.join().map_err(|_| anyhow::anyhow!("the probe panicked"))??;
+        figures::print_probe(&found)?;
+        let told = self.agents.drain(..).map(|thread| thread.join().map_err(|_| anyhow::anyhow!("an agent panicked")));
+        let told = told.sum::<anyhow::Result<u64>>()? + found.told;
+        std::thread::sleep(LAST_TICK);
+        figures::verify(&self, told)
+    }
+
+    /// Clients that read and forget until what is returned is dropped, spread over so many views: the first is the whole; each
+    /// of the others leaves out one port that nobody has, so that it shows all the same.
+    pub(crate) fn follow_views(&self, views: u16, clients: u16) -> anyhow::Result<Vec<Follower>> {
+        (0..clients).map(|client| self.follow(client % views)).collect()
+    }
+
+    fn follow(&self, view: u16) -> anyhow::Result<Follower> {
+        let filter = if view == 0 { String::new() } else { format!("&filter=-port:{}", 20_000 + view) };
+        let mut stream = TcpStream::connect(self.address).context("connect to the collector")?;
+        write!(stream, "GET /api/v1/stream?view=pod{filter} HTTP/1.1\r\nHost: orrery\r\n\r\n")
+            .context("ask for a stream")?;
+        let mut reader = stream.try_clone().context("share a connection")?;
+        std::thread::Builder::new()
+            .stack_size(128 << 10)
+            .spawn(move || {
+                let mut buffer = vec![0; 32 << 10];
+                while reader.read(&mut buffer).is_ok_and(|read| read > 0) {}
+            })
+            .context("start a client")?;
+        Ok(Follower(stream))
+    }
+
+    /// Deltas made so far, of all views by pod.
+    pub(crate) fn deltas(&self) -> anyhow::Result<f64> {
+        let (_, text) = self.get("/metrics")?;
+        let name = "orrery_collector_stream_deltas_total{view=\"pod\"} ";
+        // Before the first delta there is no such line.
+        Ok(text.lines().find_map(|line| line.strip_prefix(name)?.parse().ok()).unwrap_or(0.0))
+    }
+
+    /// A line of the collector's `/proc/PID/status`.
+    pub(crate) fn memory(&self, name: &str) -> anyhow::Result<String> {
+        let path = format!("/proc/{}/status", self.id()?);
+        let status = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+        let kilobytes: u64 =
+            line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).context("find it")?;
+        Ok(format!("{} MB", kilobytes * 1_024 / 1_000_000))
+    }
+
+    fn id(&self) -> anyhow::Result<u32> {
+        Ok(self.collector.0.lock().map_err(|_| anyhow::anyhow!("a thread panicked"))?.id())
     }
 
     fn churn(&self, per_second: u32, world: Arc<RwLock<World>>, list: PathBuf) {

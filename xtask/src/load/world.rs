@@ -57,6 +57,8 @@ pub(super) struct World {
     pub(super) edges: Vec<Edge>,
     /// Edges by place, at either end.
     of_pod: Vec<Vec<usize>>,
+    /// What each node reports: edges by place and side, and pods. Places stay where they are.
+    of_node: Vec<(Vec<(usize, i32)>, Vec<usize>)>,
     nodes: u16,
     random: Random,
     next_address: u32,
@@ -90,6 +92,7 @@ impl World {
             pods: Vec::new(),
             edges: Vec::new(),
             of_pod: Vec::new(),
+            of_node: vec![(Vec::new(), Vec::new()); usize::from(size.nodes)],
             nodes: size.nodes,
             random: Random(size.seed.wrapping_mul(0x9E37_79B9_7F4A_7C15) | 1),
             next_address: u32::from(Ipv4Addr::new(10, 64, 0, 1)),
@@ -137,7 +140,9 @@ impl World {
             created,
         });
         self.of_pod.push(Vec::new());
-        self.pods.len() - 1
+        let place = self.pods.len() - 1;
+        self.of_node[usize::from(node)].1.push(place);
+        place
     }
 
     fn address(&mut self) -> Ipv4Addr {
@@ -186,8 +191,10 @@ impl World {
     fn edge(&mut self, client: usize, server: End, port: u16, protocol: u32, rate: f64, lost: u64) {
         let index = self.edges.len();
         self.of_pod[client].push(index);
+        self.of_node[usize::from(self.pods[client].node)].0.push((index, 1));
         if let End::Pod(server) = server {
             self.of_pod[server].push(index);
+            self.of_node[usize::from(self.pods[server].node)].0.push((index, 2));
         }
         let bytes = 80 + self.random.below(900) as u64;
         self.edges.push(Edge { client: End::Pod(client), server, port, protocol, rate, bytes, born: now(), lost });
@@ -238,6 +245,16 @@ impl World {
         let list = json!({ "kind": "List", "items": pods.chain(nodes).collect::<Vec<_>>() });
         // These are maps and texts: serialising them cannot fail.
         serde_json::to_vec(&list).unwrap_or_default()
+    }
+
+    /// A node's edges, by place and side.
+    pub(super) fn edges_of(&self, node: u16) -> &[(usize, i32)] {
+        &self.of_node[usize::from(node)].0
+    }
+
+    /// A node's pods, by place.
+    pub(super) fn pods_of(&self, node: u16) -> &[usize] {
+        &self.of_node[usize::from(node)].1
     }
 
     pub(super) fn address_of(&self, end: End) -> Ipv4Addr {
