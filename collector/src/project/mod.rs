@@ -10,6 +10,7 @@ mod loss;
 mod node;
 mod row;
 mod vertex;
+mod world;
 
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
@@ -18,10 +19,11 @@ use std::{
 
 pub(crate) use self::row::{protocol_name, round};
 pub(crate) use self::vertex::{VertexKey, row as vertex_row};
+use self::world::World;
 use crate::{
     graph::{self, Graph, Identity},
     merge::{
-        Change, FlowId, Merge,
+        Bounds, Change, FlowId, Merge,
         flow::Flow,
         key::{FlowKey, Tunnel},
     },
@@ -76,6 +78,7 @@ pub struct Projection {
     /// Living pods by the vertex they are part of.
     members: HashMap<VertexKey, BTreeSet<Arc<str>>>,
     vertex_of: HashMap<Arc<str>, VertexKey>,
+    world: World,
     dirty: HashSet<Arc<str>>,
     dirty_vertices: HashSet<VertexKey>,
     external_revision: u64,
@@ -95,6 +98,7 @@ impl Projection {
             referenced: HashMap::new(),
             members: HashMap::new(),
             vertex_of: HashMap::new(),
+            world: World::default(),
             dirty: HashSet::new(),
             dirty_vertices: HashSet::new(),
             external_revision: names.external().revision(),
@@ -119,20 +123,9 @@ impl Projection {
     /// A view of which nothing changes any more.
     #[must_use]
     pub fn still(graph: Graph) -> Self {
-        Self {
-            view: graph.view(),
-            graph,
-            groups: HashMap::new(),
-            groups_of: HashMap::new(),
-            shaky: HashMap::new(),
-            ambiguous: 0,
-            referenced: HashMap::new(),
-            members: HashMap::new(),
-            vertex_of: HashMap::new(),
-            dirty: HashSet::new(),
-            dirty_vertices: HashSet::new(),
-            external_revision: 0,
-        }
+        let (view, names) = (graph.view(), graph.names().clone());
+        let nothing = Merge::new(Bounds::default(), 0);
+        Self { graph, ..Self::new(view, 0, &nothing, &Names::default(), &names) }
     }
 
     /// Takes in what changed.
@@ -281,7 +274,8 @@ impl Projection {
         for row in &flow.rows {
             let owners = ends::of_row(flow, row, merge, names);
             (ambiguous, shaky) = (ambiguous + owners.ambiguous, shaky || owners.shaky);
-            let pair = row::vertices(self.view, &owners, swapped, names);
+            let (client, server) = row::vertices(self.view, &owners, swapped, names);
+            let pair = (self.world.place(client), self.world.place(server));
             if !ends.contains(&pair) {
                 ends.push(pair);
             }
@@ -330,6 +324,7 @@ impl Projection {
             groups.remove(group_id);
             if groups.is_empty() {
                 self.referenced.remove(id);
+                self.world.leave(&key);
                 self.dirty_vertices.insert(key);
             }
         }

@@ -139,7 +139,7 @@ pub(super) fn edge_row(view: View, id: &Arc<str>, group: &Group, merge: &Merge, 
 
 fn is_mine(view: View, flow: &Flow, row: &Row, member: Member, group: &Group, merge: &Merge, names: &Names) -> bool {
     let (client, server) = vertices(view, &ends::of_row(flow, row, merge, names), member.swapped, names);
-    client == group.client && server == group.server
+    group.client.takes(&client) && group.server.takes(&server)
 }
 
 fn add_row(sides: &mut [Option<SideSum>; 2], row: &Row, member: Member, merge: &Merge) {

@@ -12,10 +12,16 @@ use crate::{
 pub(crate) enum VertexKey {
     Pod(Arc<str>),
     Service(Arc<str>),
-    Workload { namespace: Arc<str>, kind: Arc<str>, name: Arc<str> },
+    Workload {
+        namespace: Arc<str>,
+        kind: Arc<str>,
+        name: Arc<str>,
+    },
     Namespace(Arc<str>),
     Node(Arc<str>),
     External(IpAddr),
+    /// Addresses that find no place of their own.
+    Further,
 }
 
 impl VertexKey {
@@ -50,6 +56,11 @@ impl VertexKey {
         }
     }
 
+    /// Whether an end that resolved to `other` is here.
+    pub(super) fn takes(&self, other: &Self) -> bool {
+        self == other || (*self == Self::Further && matches!(other, Self::External(_)))
+    }
+
     /// The vertex's id: stable, and unique in its view.
     pub(crate) fn id(&self) -> Arc<str> {
         match self {
@@ -59,6 +70,7 @@ impl VertexKey {
             Self::Namespace(name) => format!("namespace:{name}").into(),
             Self::Node(name) => format!("node:{name}").into(),
             Self::External(address) => format!("external:{address}").into(),
+            Self::Further => "external:further".into(),
         }
     }
 }
@@ -144,6 +156,7 @@ pub(crate) fn row(key: &VertexKey, id: Arc<str>, members: &[&Pod], names: &Names
                 ..blank
             }
         }
+        VertexKey::Further => VertexRow { kind: "external".to_owned(), name: "further addresses".to_owned(), ..blank },
         VertexKey::External(address) => {
             let dns_names: Vec<String> = names.external().shown(*address).iter().map(text).collect();
             VertexRow {
