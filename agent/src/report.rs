@@ -9,9 +9,6 @@ use wire::v1::{self, Ack, LossCause, Report};
 
 use crate::{clock, drain::Node, ledger::Kind};
 
-/// Edges in one report; a larger table is told in parts, each within the body limit.
-const EDGES_PER_REPORT: usize = 16_384;
-
 impl Node {
     /// The next report's body, unless the collector is to be left alone for now.
     pub fn report(&mut self) -> Option<Bytes> {
@@ -21,13 +18,10 @@ impl Node {
         }
         let seq = self.session.seq + 1;
         if self.parts.is_empty() {
-            let mut edges = self.table.report(seq, self.session.acked_seq, self.session.full);
-            while edges.len() > EDGES_PER_REPORT {
-                self.parts.push(edges.split_off(edges.len() - EDGES_PER_REPORT));
-            }
-            self.split = !self.parts.is_empty();
+            self.parts = wire::split::split(self.table.report(seq, self.session.acked_seq, self.session.full));
+            self.parts.reverse();
+            self.split = self.parts.len() > 1;
             self.told_ns = self.sampled_ns;
-            self.parts.push(edges);
         }
         let full = self.session.full;
         let edges = self.parts.pop().unwrap_or_default();

@@ -7,6 +7,7 @@
 pub mod codec;
 mod edge;
 pub mod limits;
+pub mod split;
 
 /// The messages, generated from `proto/orrery/v1/`.
 #[expect(missing_docs, reason = "the comments of the .proto file become the docs")]
