@@ -108,7 +108,7 @@ struct Client {
 
 impl Drop for Client {
     fn drop(&mut self) {
-        if clock::instant().duration_since(self.ready) > (self.streams.stalled / 2).max(2 * HEARTBEAT) {
+        if clock::instant().duration_since(self.ready) > self.streams.stalled / 2 {
             self.streams.metrics.cut_clients.inc();
         }
     }
