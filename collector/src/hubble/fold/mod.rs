@@ -8,6 +8,7 @@
 mod edge;
 mod read;
 mod recent;
+mod translate;
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -20,6 +21,7 @@ use self::{
     edge::MAX_LISTED,
     read::{Kind, Packet},
     recent::Recent,
+    translate::Translation,
 };
 use super::proto::{
     flow::{Flow, LostEvent},
@@ -47,8 +49,6 @@ impl Default for Bounds {
     }
 }
 
-/// A connection is opened this soon after its socket was translated, by the same node's clock.
-const TRANSLATED_WITHIN: Ns = SECOND;
 /// A port is used again no sooner than this.
 const PORT_REST: Ns = SECOND;
 
@@ -61,18 +61,6 @@ type Masked = (IpAddr, u16, u16, u8);
 struct Connection {
     opened: Ns,
     closed: bool,
-}
-
-/// A socket that was about to connect to a ClusterIP.
-#[derive(Debug)]
-struct Translation {
-    client: End,
-    via: String,
-    node: Arc<str>,
-    protocol: u8,
-    time: Ns,
-    cookie: u64,
-    namespace: String,
 }
 
 /// Flows on their way to edges.
@@ -308,59 +296,6 @@ impl Fold {
         }
         known.closed |= packet.ends_it;
         false
-    }
-
-    fn translate(&mut self, flow: &Flow, packet: Packet, node: &str) {
-        if let Some((name, seen)) = self.node(node) {
-            seen.flows += 1;
-            let packet = Packet { node: name, ..packet };
-            self.learn(&packet);
-            let after = read::translated(flow);
-            if after {
-                let before = self.translations.iter().position(|known| {
-                    known.cookie == flow.socket_cookie && known.cookie != 0 && *known.node == *packet.node
-                });
-                if let Some(at) = before {
-                    let known = self.translations.swap_remove(at);
-                    let key = Key { client: known.client, ..packet.key() };
-                    let edge = self.edges.entry(key.clone()).or_insert_with(|| Edge::new(key, packet.time));
-                    edge.via.insert(known.via);
-                }
-                return;
-            }
-            if self.translations.len() >= self.bounds.waiting {
-                self.translations.remove(0);
-                self.hidden.untranslated += 1;
-            }
-            let service = flow.destination_service.as_ref();
-            self.translations.push(Translation {
-                client: packet.ends[0].clone(),
-                via: edge::address_port(packet.addresses[1], packet.ports[1]),
-                node: Arc::clone(&packet.node),
-                protocol: packet.protocol,
-                time: packet.time,
-                cookie: flow.socket_cookie,
-                namespace: service.map_or_else(String::new, |service| service.namespace.clone()),
-            });
-        }
-    }
-
-    /// The ClusterIP that a connection was opened to.
-    fn take_translation(&mut self, packet: &Packet) -> Option<String> {
-        let fits = |known: &Translation| {
-            let late = packet.time - known.time;
-            let there = match &packet.ends[1] {
-                End::Pod(pod) => known.namespace.is_empty() || pod.split('/').next() == Some(&*known.namespace),
-                End::Address(_) => true,
-            };
-            known.client == packet.ends[0]
-                && known.protocol == packet.protocol
-                && *known.node == *packet.node
-                && (0..=TRANSLATED_WITHIN).contains(&late)
-                && there
-        };
-        let at = self.translations.iter().position(fits)?;
-        Some(self.translations.remove(at).via)
     }
 
     /// What waited for an earlier flow waits no longer.
