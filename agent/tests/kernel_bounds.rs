@@ -1,6 +1,8 @@
 //! The agent at its bounds: many devices, many changes of devices, many new flows, many connections. At each of them what was
 //! seen and what is counted as unseen is what was sent. Rates that this machine did not reach are told.
 
+#![expect(clippy::disallowed_methods, reason = "what takes how long is measured here")]
+
 #[path = "kernel/reports.rs"]
 #[expect(dead_code, reason = "shared with the other kernel tests, which ask it more")]
 mod reports;

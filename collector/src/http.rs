@@ -287,11 +287,12 @@ async fn compare(State(parts): State<Parts>, Query(part): Query<Part>) -> Respon
             Err(closing) => Err(closing),
         }
     };
-    let answer = hubble.answer(graph).await;
-    match answer.and_then(|answer| answer.json(&part).map_err(Ok)) {
-        Ok(body) => json(body),
+    let failed =
+        |error: serde_json::Error| (StatusCode::INTERNAL_SERVER_ERROR, format!("compare: {error}\n")).into_response();
+    match hubble.answer(graph).await {
+        Ok(answer) => answer.json(&part).map_or_else(failed, json),
+        Err(Ok(error)) => failed(error),
         Err(Err(response)) => response,
-        Err(Ok(error)) => (StatusCode::INTERNAL_SERVER_ERROR, format!("compare: {error}\n")).into_response(),
     }
 }
 

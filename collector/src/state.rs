@@ -196,6 +196,13 @@ fn create(path: &Path) -> Result<Database, DatabaseError> {
     made
 }
 
+/// What a batch does to one table.
+#[derive(Default)]
+struct Changes<'a> {
+    deletes: Vec<&'a [u8]>,
+    puts: Vec<(&'a [u8], &'a [u8])>,
+}
+
 fn commit(database: &Database, batch: &Batch) -> Result<(), redb::Error> {
     let transaction = database.begin_write()?;
     if batch.anew {
@@ -204,15 +211,15 @@ fn commit(database: &Database, batch: &Batch) -> Result<(), redb::Error> {
         }
     }
     let version = VERSION.to_be_bytes();
-    let mut by_table: BTreeMap<Table, (Vec<&[u8]>, Vec<(&[u8], &[u8])>)> = BTreeMap::new();
+    let mut by_table: BTreeMap<Table, Changes<'_>> = BTreeMap::new();
     for (table, key) in &batch.deletes {
-        by_table.entry(*table).or_default().0.push(key);
+        by_table.entry(*table).or_default().deletes.push(key);
     }
     for (table, key, value) in &batch.puts {
-        by_table.entry(*table).or_default().1.push((key, value));
+        by_table.entry(*table).or_default().puts.push((key, value));
     }
-    by_table.entry(Table::Head).or_default().1.push((VERSION_KEY, &version));
-    for (table, (deletes, puts)) in by_table {
+    by_table.entry(Table::Head).or_default().puts.push((VERSION_KEY, &version));
+    for (table, Changes { deletes, puts }) in by_table {
         let mut table = transaction.open_table(definition(table))?;
         for key in deletes {
             table.remove(key)?;

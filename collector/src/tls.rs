@@ -1,6 +1,9 @@
 //! Certificates and keys from files to what a TLS handshake needs.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use prometheus_client::metrics::counter::Counter;
 use rustls::{
@@ -44,9 +47,9 @@ impl Tls {
     }
 }
 
-fn certificates(path: &PathBuf) -> Result<Vec<CertificateDer<'static>>, FileError> {
+fn certificates(path: &Path) -> Result<Vec<CertificateDer<'static>>, FileError> {
     let wrong = |what: String| FileError::Content {
-        path: path.clone(),
+        path: path.to_owned(),
         what,
         hint: "PEM, as openssl and cert-manager write it",
     };

@@ -1,5 +1,7 @@
 //! Following Hubble servers, good ones and others: what comes is bounded, and what is wrong is said with a hint.
 
+#![expect(clippy::disallowed_methods, reason = "what takes how long is measured here")]
+
 mod replay;
 
 use std::{path::Path, time::Duration};

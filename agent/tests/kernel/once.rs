@@ -51,8 +51,11 @@ fn of_nft(drops: &[wire::v1::Drop]) -> u64 {
     drops.iter().filter(named).map(|drop| drop.segments).sum()
 }
 
+/// Client, server, port and side.
+type SideOfEdge = (Vec<u8>, Vec<u8>, u32, i32);
+
 /// Which nodes tell each side of each edge anything beside packets.
-fn tellers(receiver: &Receiver) -> BTreeMap<(Vec<u8>, Vec<u8>, u32, i32), Vec<String>> {
+fn tellers(receiver: &Receiver) -> BTreeMap<SideOfEdge, Vec<String>> {
     let facts = |row: &Row| row.sockets.is_some() || row.dns.is_some() || !row.drops.is_empty();
     let mut tellers: BTreeMap<_, Vec<String>> = BTreeMap::new();
     for (node, row) in receiver.rows().into_iter().filter(|(_, row)| facts(row)) {

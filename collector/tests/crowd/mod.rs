@@ -1,5 +1,7 @@
 //! More than it can take: reports by bytes, by node and by time; streams that are not read, one of them and a thousand.
 
+#![expect(clippy::disallowed_methods, reason = "what takes how long is measured here")]
+
 use std::{
     sync::Arc,
     time::{Duration, Instant},

@@ -1,5 +1,7 @@
 //! The state directory: what survives a stop, a kill, a full disk, and what a file that cannot be read does.
 
+#![expect(clippy::disallowed_methods, reason = "what takes how long is measured here")]
+
 use std::{
     net::TcpListener,
     path::Path,

@@ -98,7 +98,7 @@ fn differences(lab: &Lab, collector: &Collector, ledger: &Ledger) -> Vec<String>
         |address| pod(address).map_or_else(|| format!("external:{address}"), |pod| format!("pod:lab/{}", pod.name()));
     let mut wrong = Vec::new();
     for (edge, totals) in ledger.iter().filter(|(edge, _)| edge.port != DENIED && edge.port != 6000) {
-        let Some(row) = find(&graph, edge, &id) else {
+        let Some(row) = find(&graph, edge, id) else {
             wrong.push(format!("{edge:?} is missing"));
             continue;
         };

@@ -52,13 +52,16 @@ pub(super) struct Edge {
     pub(super) lost: u64,
 }
 
+/// What one node reports: edges by place and side, and pods.
+type Share = (Vec<(usize, i32)>, Vec<usize>);
+
 pub(super) struct World {
     pub(super) pods: Vec<Pod>,
     pub(super) edges: Vec<Edge>,
     /// Edges by place, at either end.
     of_pod: Vec<Vec<usize>>,
-    /// What each node reports: edges by place and side, and pods. Places stay where they are.
-    of_node: Vec<(Vec<(usize, i32)>, Vec<usize>)>,
+    /// What each node reports. Places stay where they are.
+    of_node: Vec<Share>,
     nodes: u16,
     random: Random,
     next_address: u32,

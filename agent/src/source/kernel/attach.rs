@@ -235,7 +235,7 @@ impl Hooks {
     pub fn attach_cgroup(&mut self, pair: Pair, path: Option<&Path>) -> Result<(), AttachError> {
         let path = path.ok_or(AttachError::NoCgroup)?;
         let unusable = |source| AttachError::Cgroup { path: path.display().to_string(), source };
-        let cgroup = File::open(&path).map_err(unusable)?;
+        let cgroup = File::open(path).map_err(unusable)?;
         // A cgroup's id is its inode number.
         let target = Target::Cgroup(cgroup.metadata().map_err(unusable)?.ino());
         let mut hooks = Vec::new();
