@@ -27,8 +27,13 @@ async fn prometheus_reads_our_metrics_with_a_token() {
     agent.post(&wire::codec::encode_report(&report("n1", 1, 0)).expect("encode")).await;
     agent.post(b"not a report").await;
     collector.get("/metrics").await;
-    let text = collector.get_with("/metrics", TOKEN).await;
-    assert!(text.contains("orrery_collector_merge_nodes 1\n"), "{text}");
+    // What is held is written down with the next tick.
+    let held = async {
+        while !collector.get_with("/metrics", TOKEN).await.contains("orrery_collector_merge_nodes 1\n") {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+    };
+    timeout(LIMIT, held).await.expect("the node is counted");
     let listen = std::net::TcpListener::bind("127.0.0.1:0").and_then(|socket| socket.local_addr()).expect("a port");
     let config = folder.path().join("prometheus.yml");
     let text = format!(

@@ -212,9 +212,9 @@ async fn a_file_that_cannot_be_read_is_set_aside_and_said() {
             }
         }
         let collector = start(dir.path()).await;
-        assert!(dir.path().join("orrery.redb.set-aside").exists(), "{case}");
         let metrics = collector.get("/metrics").await;
         assert!(metrics.contains("orrery_collector_state_set_aside_total 1"), "{case}: {metrics}");
+        assert!(dir.path().join("orrery.redb.set-aside").exists(), "{case}");
         collector.agent().await.post(&encoded(&totals(1, 20))).await;
         collector.stop().await;
         let collector = start(dir.path()).await;
