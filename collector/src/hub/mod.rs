@@ -1,6 +1,7 @@
 //! One task owns the merged state. Reports and questions come in through bounded queues; a subscriber gets its snapshot and
 //! its place in the stream in one step, so that nothing falls between.
 
+mod command;
 mod feed;
 mod flows;
 mod keep;
@@ -11,14 +12,13 @@ mod views;
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use tokio::{
-    sync::{OwnedSemaphorePermit, mpsc, oneshot, watch},
+    sync::{mpsc, watch},
     time::{Instant, sleep_until},
 };
-use wire::v1::Report;
 
 pub use self::{
+    command::{Command, Delivery, HubHandle, Now, Subscription, TooManyViews},
     feed::{Follower, LAG, Next},
     flows::{FlowNode, FlowsCommand},
     keep::Restored,
@@ -32,14 +32,14 @@ use crate::{
     filter::Wish,
     flows::{Desk, Directive},
     graph::Identity,
-    history::{self, History, Remembered, Still, Tracks},
+    history::{self, History},
     merge::{Bounds, Merge, Verdict},
     metrics::Metrics,
     names::{Names, external},
     project,
     state::Writer,
     time::{Ns, SECOND},
-    view::{EventRow, NamesRow, ms},
+    view::{NamesRow, ms},
 };
 
 /// Reports that wait for the hub.
@@ -56,110 +56,6 @@ const REFRESH: Duration = Duration::from_millis(500);
 const FORGET_EVERY: u32 = 60;
 /// Nodes that report within this time after our start did not join: they were there.
 const JOINED_AFTER: Ns = 30 * SECOND;
-
-/// A decoded report on its way in.
-#[derive(Debug)]
-pub struct Delivery {
-    /// The report.
-    pub report: Box<Report>,
-    /// When it came.
-    pub arrived: Ns,
-    /// Where the verdict goes.
-    pub reply: oneshot::Sender<Verdict>,
-    /// What it takes of the bytes that may wait.
-    pub held: Option<OwnedSemaphorePermit>,
-}
-
-/// A question, or news.
-#[derive(Debug)]
-pub enum Command {
-    /// The names changed, or could not be read.
-    Names(NamesUpdate),
-    /// A stream begins.
-    Subscribe {
-        /// Of this.
-        wish: Wish,
-        /// The last event the client has: run and revision.
-        last: Option<(String, u64)>,
-        /// Where the answer goes.
-        reply: oneshot::Sender<Result<Subscription, TooManyViews>>,
-    },
-    /// The graph, once.
-    Snapshot {
-        /// Of this.
-        wish: Wish,
-        /// Where the JSON goes.
-        reply: oneshot::Sender<Result<Bytes, TooManyViews>>,
-    },
-    /// The graph as it was.
-    Still {
-        /// When.
-        at: Ns,
-        /// Where what is needed to show it goes; or the span that is remembered.
-        reply: oneshot::Sender<Result<(Still, Now), Remembered>>,
-    },
-    /// The course of the last hour.
-    Tracks {
-        /// Where what is needed to tell it goes.
-        reply: oneshot::Sender<Tracks>,
-    },
-    /// The events of the last hour.
-    Events {
-        /// Where they go, oldest first.
-        reply: oneshot::Sender<Vec<EventRow>>,
-    },
-    /// The devices' accounts.
-    Devices {
-        /// Where the JSON goes.
-        reply: oneshot::Sender<Bytes>,
-    },
-    /// About flow events.
-    Flows(FlowsCommand),
-}
-
-/// What a picture of the past has of the present.
-#[derive(Debug, Clone)]
-pub struct Now {
-    /// Where the names stand.
-    pub names: NamesRow,
-    /// Which collector.
-    pub identity: Identity,
-}
-
-/// As many different views are looked at as there may be.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error(
-    "{MAX_VIEWS} different views are open, and no more may be; hint: a view, a filter and whether noise is hidden make one: \
-     ask for one that is open, or come again when another was closed"
-)]
-pub struct TooManyViews;
-
-/// A stream's beginning: events to send first, then the live ones.
-#[derive(Debug)]
-pub struct Subscription {
-    /// A snapshot, or the deltas since the client's last event.
-    pub first: Vec<Bytes>,
-    /// Every event from here on.
-    pub live: Follower,
-}
-
-/// The way to the hub.
-#[derive(Debug, Clone)]
-pub struct HubHandle {
-    /// For reports: full means 503.
-    pub reports: mpsc::Sender<Delivery>,
-    /// For all else.
-    pub commands: mpsc::Sender<Command>,
-}
-
-impl HubHandle {
-    /// Asks, and waits for the answer; `None` when the hub is gone.
-    pub async fn ask<A>(&self, command: impl FnOnce(oneshot::Sender<A>) -> Command) -> Option<A> {
-        let (reply, answer) = oneshot::channel();
-        self.commands.send(command(reply)).await.ok()?;
-        answer.await.ok()
-    }
-}
 
 /// What the hub is made of.
 #[derive(Debug)]

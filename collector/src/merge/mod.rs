@@ -6,6 +6,7 @@
 //! finished is folded into one sum with a tombstone, and what comes from behind the mark, or of a folded epoch, is refused.
 
 mod age;
+mod cause;
 pub mod device;
 pub mod evaluate;
 pub mod facts;

@@ -11,6 +11,7 @@ use wire::{
 };
 
 use super::{
+    cause,
     device::{DeviceAccount, DeviceRun},
     facts::Drops,
 };
@@ -29,7 +30,7 @@ pub const LATE_AFTER: Ns = 1_500 * MS;
 /// Telemetry lost within this span makes a node lossy.
 const LOSSY_SPAN: Ns = MINUTE;
 /// Beside the agents' own causes: what found no room in the collector.
-const COLLECTOR_FULL: i32 = -1;
+pub(super) const COLLECTOR_FULL: i32 = -1;
 /// Devices that are gone, remembered for one epoch.
 const MAX_GONE: usize = 65_536;
 
@@ -277,7 +278,7 @@ impl Node {
             return (NodeState::Live, None);
         }
         let words =
-            recent.iter().map(|(cause, count)| format!("{}: {count} lost in the last minute", cause_words(*cause)));
+            recent.iter().map(|(cause, count)| format!("{}: {count} lost in the last minute", cause::words(*cause)));
         (NodeState::Lossy, Some(words.collect::<Vec<_>>().join("; ")))
     }
 
@@ -291,7 +292,7 @@ impl Node {
         }
         sum.insert(COLLECTOR_FULL, self.shed);
         let named = sum.into_iter().filter(|(_, count)| *count > 0);
-        named.map(|(cause, count)| LossRow { cause: cause_label(cause).to_owned(), count }).collect()
+        named.map(|(cause, count)| LossRow { cause: cause::label(cause).to_owned(), count }).collect()
     }
 
     /// What full tables could not take, over all epochs.
@@ -349,48 +350,6 @@ pub fn tier_label(tier: i32) -> &'static str {
         Ok(Tier::Sockets) => "sockets",
         Ok(Tier::Unwatched) => "unwatched",
         Ok(Tier::Unspecified) | Err(_) => "unknown",
-    }
-}
-
-fn cause_label(cause: i32) -> &'static str {
-    if cause == COLLECTOR_FULL {
-        return "collector_full";
-    }
-    match LossCause::try_from(cause) {
-        Ok(LossCause::RingFull) => "ring_full",
-        Ok(LossCause::MapFull) => "map_full",
-        Ok(LossCause::Drain) => "drain",
-        Ok(LossCause::Fragment) => "fragment",
-        Ok(LossCause::UnknownDevice) => "unknown_device",
-        Ok(LossCause::TableFull) => "table_full",
-        Ok(LossCause::HeaderDepth) => "header_depth",
-        Ok(LossCause::DnsRingFull) => "dns_ring_full",
-        Ok(LossCause::DnsTableFull) => "dns_table_full",
-        Ok(LossCause::SocketsFull) => "sockets_full",
-        Ok(LossCause::DropsFull) => "drops_full",
-        Ok(LossCause::HookMissed) => "hook_missed",
-        Ok(LossCause::Unspecified) | Err(_) => "unknown",
-    }
-}
-
-fn cause_words(cause: i32) -> &'static str {
-    if cause == COLLECTOR_FULL {
-        return "collector full";
-    }
-    match LossCause::try_from(cause) {
-        Ok(LossCause::RingFull) => "event ring full",
-        Ok(LossCause::MapFull) => "flow map full",
-        Ok(LossCause::Drain) => "flows read while they changed",
-        Ok(LossCause::Fragment) => "fragments without their first",
-        Ok(LossCause::UnknownDevice) => "packets on a forgotten device",
-        Ok(LossCause::TableFull) => "edge table full",
-        Ok(LossCause::HeaderDepth) => "headers too deep",
-        Ok(LossCause::DnsRingFull) => "ring of DNS messages full",
-        Ok(LossCause::DnsTableFull) => "DNS tables full",
-        Ok(LossCause::SocketsFull) => "map of sockets full",
-        Ok(LossCause::DropsFull) => "map of drops full",
-        Ok(LossCause::HookMissed) => "hooks passed over by the kernel",
-        Ok(LossCause::Unspecified) | Err(_) => "telemetry",
     }
 }
 
