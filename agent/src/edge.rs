@@ -139,6 +139,15 @@ pub fn is_own(own: Option<(SocketAddr, SocketAddr)>, key: &FlowKey) -> bool {
     })
 }
 
+/// Whether an edge that only sockets told of has our own connection's ends.
+#[must_use]
+pub fn has_own_ends(own: Option<(SocketAddr, SocketAddr)>, id: &EdgeId) -> bool {
+    let address = |address: [u8; 16]| IpAddr::from(address).to_canonical();
+    own.is_some_and(|(ours, theirs)| {
+        address(id.client) == ours.ip() && SocketAddr::new(address(id.server), id.server_port) == theirs
+    })
+}
+
 /// One edge's totals since it entered the table.
 #[derive(Debug, Clone, Default)]
 pub struct Edge {

@@ -171,9 +171,12 @@ impl Events {
         }
     }
 
-    /// The kernel dropped packets.
+    /// The kernel dropped packets. Those without addresses are no flow: the node counts them, and no event tells of them.
     pub fn dropped(&mut self, dropped: Dropped) {
         let Dropped { tuple, time_ns, segments, reason, edge } = dropped;
+        if tuple.source == tuple.destination && tuple.source == [0; 16] {
+            return;
+        }
         let key = FlowKey {
             source: tuple.source,
             destination: tuple.destination,

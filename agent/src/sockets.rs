@@ -93,8 +93,7 @@ impl Sockets {
             let Some(id) = id else { continue };
             let growth = socket_growth(totals, &known.counted);
             *known = Known { counted: *totals, edge: Some(id), waits_since_ns: None };
-            folded.active = true;
-            table.note_socket(&id, &end, moment, |facts| {
+            folded.active |= table.note_socket(&id, &end, moment, |facts| {
                 facts.add_sockets(&growth);
                 if owner != Owner::default() {
                     facts.add_owner(owner);

@@ -18,7 +18,10 @@ use agent_ebpf::abi::{Event, FlowKey, FlowTotals, tcp_state};
 use wire::v1::Counters;
 
 use crate::{
-    edge::{Edge, EdgeId, Moment, Orientation, edge_id, grew, growth, guessed_orientation, is_own, known_orientation},
+    edge::{
+        Edge, EdgeId, Moment, Orientation, edge_id, grew, growth, guessed_orientation, has_own_ends, is_own,
+        known_orientation,
+    },
     home::{Bypass, Home, PodAddresses},
     points::{Class, Local, PathKey, Paths, Place, Rest},
     ports::HighPorts,
@@ -222,6 +225,11 @@ impl Table {
                 edge.own = true;
                 edge.pending = true;
             }
+        }
+        let sockets = self.edges.iter_mut().filter(|(id, edge)| edge.socket && has_own_ends(own, id));
+        for (_, edge) in sockets {
+            edge.own = true;
+            edge.pending = true;
         }
     }
 

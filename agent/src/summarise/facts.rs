@@ -7,7 +7,7 @@ use agent_ebpf::facts::Tuple;
 use super::{Flow, Table, Target, pod_end};
 use crate::{
     dns,
-    edge::{Edge, EdgeId, Moment, edge_id},
+    edge::{Edge, EdgeId, Moment, edge_id, has_own_ends},
     facts::{EdgeFacts, Whose},
     home::UNKNOWN_NS,
     points::{Class, HOLD_NS, Place},
@@ -123,6 +123,7 @@ impl Table {
             incarnation: moment.next_seq,
             guessed: end.guessed,
             socket: true,
+            own: has_own_ends(self.own, &id),
             first_seen_unix_ns: moment.clock.unix_ns(moment.now_ns),
             active_ns: moment.now_ns,
             pending: true,
@@ -182,16 +183,22 @@ impl Table {
         }
     }
 
-    /// Adds what a socket tells; one that knows who opened makes a guess certain.
-    pub fn note_socket(&mut self, id: &EdgeId, end: &SocketEnd, moment: Moment, add: impl FnOnce(&mut EdgeFacts)) {
+    /// Adds what a socket tells; one that knows who opened makes a guess certain. Says whether it is news: what our own
+    /// reports' socket tells must not make another report.
+    pub fn note_socket(
+        &mut self,
+        id: &EdgeId,
+        end: &SocketEnd,
+        moment: Moment,
+        add: impl FnOnce(&mut EdgeFacts),
+    ) -> bool {
         self.note(id, moment, add);
-        if let Some(edge) = self.edges.get_mut(id)
-            && edge.guessed
-            && !end.guessed
-        {
+        let Some(edge) = self.edges.get_mut(id) else { return false };
+        if edge.guessed && !end.guessed {
             edge.guessed = false;
             self.high_ports.leave(id);
         }
+        !edge.own
     }
 
     /// The edges of five-tuples, and whether each runs from the client to the server. Where both ends of an edge are this
