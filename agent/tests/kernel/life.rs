@@ -42,7 +42,11 @@ fn a_start_that_cannot_be_says_why_and_what_to_do() {
     let with = |more: &[&'static str]| [&common[..], more].concat();
 
     fails(&in_node(&lab, &[AGENT], &["--admin-socket", socket]), 64, &["hint: --node NAME"]);
-    fails(&in_node(&lab, &[AGENT], &with(&["--collector", "ftp://x"])), 64, &["hint: http://HOST:PORT"]);
+    fails(
+        &in_node(&lab, &[AGENT], &with(&["--collector", "ftp://x"])),
+        64,
+        &["hint: https://HOST:PORT, http://HOST:PORT or unix:PATH"],
+    );
     fails(&in_node(&lab, &[AGENT], &with(&["--no-such-flag"])), 64, &["--no-such-flag"]);
     fails(&in_node(&lab, &[AGENT], &with(&["--devices", "eth77"])), 1, &["find device: eth77", "hint: `ip link`"]);
     fails(&in_node(&lab, &[AGENT], &with(&["--ebpf-object", "/no/such"])), 1, &["read eBPF object: /no/such"]);

@@ -146,8 +146,9 @@ fn reads(agent: &Agent) -> u64 {
 }
 
 #[test]
-fn a_hot_flow_is_exact_through_thousands_of_reads() {
-    const READS: u64 = 2_000;
+fn a_hot_flow_is_exact_through_a_thousand_reads() {
+    // Twenty a second are what an agent allows itself.
+    const READS: u64 = 1_000;
     let Some(lab) = lab_or_skip(LabSpec::plain(1, Offloads::On)).expect("the lab comes up") else {
         return;
     };

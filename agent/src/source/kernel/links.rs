@@ -93,7 +93,8 @@ impl Links {
 /// Whether a device of this index is there right now.
 #[must_use]
 pub fn is_there(ifindex: u32) -> bool {
-    nix::net::if_::if_indextoname(ifindex).is_ok()
+    // Of one that is just going, the kernel may give an empty name.
+    nix::net::if_::if_indextoname(ifindex).is_ok_and(|name| !name.is_empty())
 }
 
 fn link(message: LinkMessage) -> Option<Link> {
