@@ -19,6 +19,10 @@ use crate::{
 /// Live events that one agent tells one listener in a second; a burst may be a whole ring.
 pub const MAX_PER_SECOND: u32 = 1_000;
 
+/// So many more are asked of each agent than are wanted: a ring is in the order in which hooks and drops were settled, which is
+/// not quite that of time.
+const SLACK: u64 = 256;
+
 /// A request, understood.
 pub struct Wish {
     /// What the agents hear.
@@ -72,7 +76,7 @@ impl Wish {
             since_unix_ns: unix_ns(if history { since } else { Some(now) }),
             until_unix_ns: unix_ns(until),
             // Each agent's share may be all of it; with filters only the collector can count.
-            limit: limit.filter(|_| filters.is_empty()).map_or(0, |limit| limit as u64),
+            limit: limit.filter(|_| filters.is_empty()).map_or(0, |limit| (limit as u64).saturating_add(SLACK)),
             oldest,
             follow: request.follow,
             max_per_second: MAX_PER_SECOND,
