@@ -95,6 +95,8 @@ function edge(client, server, port, protocol, rate, now, changes = {}) {
     port,
     protocol,
     tunnel: changes.tunnel ?? null,
+    via: [],
+    translated: false,
     guessed: changes.guessed ?? false,
     own: changes.own ?? false,
     state: changes.state ?? 'live',
