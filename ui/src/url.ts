@@ -83,7 +83,8 @@ function readEnd(text: string | null): End | null {
 
 /** Writes a query string; empty when everything is as it comes. */
 export function writePlace(place: Place): string {
-  const { grouping, selection, at, table, events, query, underlay, hideNoise, layers, top, comparing } = place;
+  const { grouping, selection, at, table, events, query, underlay, hideNoise, layers, top, comparing } =
+    place;
   const of = new URLSearchParams();
   if (grouping !== null) of.set('group', grouping);
   if (query !== '') of.set('q', query);

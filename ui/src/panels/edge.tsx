@@ -7,8 +7,8 @@ import { duration, roundTrips } from '../known';
 import { isDns } from '../layers';
 import * as store from '../store';
 import type { Amount, Edge, Side } from '../view';
-import { LastHour } from './course';
 import { HubbleSays } from './compare';
+import { LastHour } from './course';
 import { EdgeFacts } from './facts';
 import { Ail, Badge, Fact, Stats, VertexLink } from './parts';
 
