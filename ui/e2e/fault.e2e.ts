@@ -61,7 +61,13 @@ describe.skipIf(lab === '')('the link that drops', () => {
     await order('heal');
     // A link that was healed shows for ten seconds more that it has lost packets.
     const page = await openPage(await browser.newContext(DESKTOP));
-    await expect.poll(() => losing(page).count(), { timeout: FOUND_WITHIN_MS }).toBe(0);
+    await page.locator('section', { hasText: 'Failing links' }).waitFor({ timeout: FOUND_WITHIN_MS });
+    const sound = async () => {
+      const seen = await losing(page).count();
+      await page.waitForTimeout(1_000);
+      return seen + (await losing(page).count());
+    };
+    await expect.poll(sound, { timeout: FOUND_WITHIN_MS }).toBe(0);
     await page.context().close();
   });
   // What other tests look at.
