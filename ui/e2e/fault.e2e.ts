@@ -61,7 +61,7 @@ describe.skipIf(lab === '')('the link that drops', () => {
     await order('heal');
     // A link that was healed shows for ten seconds more that it has lost packets.
     const page = await openPage(await browser.newContext(DESKTOP));
-    await page.locator('section', { hasText: 'Failing links' }).waitFor({ timeout: FOUND_WITHIN_MS });
+    await page.getByText('Top talkers').waitFor({ timeout: FOUND_WITHIN_MS });
     const sound = async () => {
       const seen = await losing(page).count();
       await page.waitForTimeout(1_000);
