@@ -221,7 +221,8 @@ fn spinner() -> ProgressBar {
     progress
 }
 
-fn parse_time(text: &str) -> Result<Duration, String> {
+/// A time with or without its unit.
+pub(crate) fn parse_time(text: &str) -> Result<Duration, String> {
     let (number, unit) = match text.strip_suffix(['s', 'm', 'h']) {
         Some(number) => (number, &text[number.len()..]),
         None => (text, "s"),

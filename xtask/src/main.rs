@@ -9,6 +9,7 @@ mod image;
 mod lab;
 mod load;
 mod setup;
+mod soak;
 mod step;
 mod sys;
 mod test;
@@ -39,6 +40,8 @@ enum Chore {
     Lab(lab::Args),
     /// Play a cluster of any size: real reports to a real collector
     Load(load::Args),
+    /// Let agents, collector and the ways between them fail for a while, and hold the totals against what was sent
+    Soak(soak::Args),
     /// Run every test, tier by tier
     Test(test::Args),
     /// Boot other kernels in virtual machines, and run the kernel tests inside each
@@ -75,6 +78,7 @@ fn run(chore: Chore) -> anyhow::Result<ExitCode> {
         }
         Chore::Lab(args) => in_lab(Purpose::Demo, || lab::run(&args)),
         Chore::Load(args) => in_lab(Purpose::Replay, || load::run(&args)),
+        Chore::Soak(args) => in_lab(Purpose::Demo, || soak::run(&args)),
         Chore::Test(args) => test::run(&args).map(|()| ExitCode::SUCCESS),
         Chore::Vm(args) => vm::run(&args).map(|_| ExitCode::SUCCESS),
         Chore::VmGuest => vm::guest().map(|()| ExitCode::SUCCESS),

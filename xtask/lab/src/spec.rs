@@ -172,7 +172,7 @@ fn letters(seed: u64, count: u32) -> String {
 }
 
 /// splitmix64: a fixed, well-spread function, so that names stay the same from run to run.
-pub(crate) fn mix(seed: u64) -> u64 {
+pub fn mix(seed: u64) -> u64 {
     let mut z = seed.wrapping_add(0x9e37_79b9_7f4a_7c15);
     z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
     z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
