@@ -1,10 +1,13 @@
 //! What leaves the merge, and when: finished rows fold, ended epochs fold, ended edges go. Pure.
 
+use std::collections::BTreeSet;
+
 use super::{
     Change, FlowId, Merge,
     evaluate::Evaluation,
     flow::{Flow, Row, Source},
     node::{Node, NodeId},
+    track::SideTrack,
 };
 use crate::{
     time::{MINUTE, Ns, SECOND},
@@ -74,7 +77,7 @@ impl Merge {
 
     /// What time alone changes: epochs fold, ended edges leave, nodes fall silent, rates sink. Call it twice a second.
     pub fn refresh(&mut self, now: Ns) {
-        let mut news = false;
+        let mut turned = BTreeSet::new();
         // Rows leave in many places; who has how many matters only when room is scarce.
         if self.rows >= self.bounds.rows / 2 {
             self.shares.count(self.flows.values().flat_map(|flow| &flow.rows));
@@ -91,11 +94,21 @@ impl Merge {
             node.forget_devices(now);
             let state = node.state(now).0;
             let told = node.told.replace(state);
-            // Lost or not decides what is stale, and what edges say of a side that is missing.
-            news |= told.is_none_or(|told| (told == NodeState::Lost) != (state == NodeState::Lost));
+            if told.is_none_or(|told| (told == NodeState::Lost) != (state == NodeState::Lost)) {
+                turned.insert(node_id);
+            }
         }
-        if news {
-            let ids: Vec<FlowId> = self.flows.keys().copied().collect();
+        if !turned.is_empty() {
+            // Lost or not decides what is stale, and what edges say of a side that is missing, whoever would report it. All
+            // others are as they were: with a thousand nodes one turns at nearly every look.
+            let theirs =
+                |track: &Option<SideTrack>| track.as_ref().is_none_or(|track| turned.contains(&track.source.node));
+            let concerned = |flow: &Flow| {
+                theirs(&flow.client)
+                    || theirs(&flow.server)
+                    || flow.rows.iter().any(|row| turned.contains(&row.source.node))
+            };
+            let ids: Vec<FlowId> = self.flows.iter().filter(|(_, flow)| concerned(flow)).map(|(id, _)| *id).collect();
             ids.into_iter().for_each(|id| self.mark_change(id, Change::Touched));
         }
         while let Some(&(at, id)) = self.ended.first() {

@@ -376,6 +376,35 @@ fn the_device_bound_holds_and_is_counted() {
     assert_eq!(merge.node_named("n1").map(|node| node.devices.len()), Some(2));
 }
 
+/// With a thousand nodes one turns at nearly every look: what only others tell of is left alone.
+#[test]
+fn a_node_that_turns_touches_what_it_tells_of_and_what_lacks_a_side() {
+    let mut merge = Merge::new(Bounds::default(), START);
+    let to = |side, port| Edge { server_port: port, ..edge(side, 5, START, START) };
+    for (node, edges) in [
+        ("n1", vec![to(Side::Client, 1)]),
+        ("n2", vec![to(Side::Server, 1)]),
+        ("n3", vec![to(Side::Client, 2), to(Side::Client, 3)]),
+        ("n4", vec![to(Side::Server, 2)]),
+    ] {
+        merge.accept(&report(node, 1, START, edges), START);
+    }
+    // No edge moves any more: none is looked at again for its own sake.
+    for (seq, at, nodes) in [(2, 30 * SECOND, &["n1", "n2", "n3", "n4"][..]), (3, 50 * SECOND, &["n2", "n3", "n4"])] {
+        merge.take_changes();
+        for node in nodes {
+            merge.accept(&report(node, seq, START + at, vec![]), START + at);
+        }
+        merge.take_changes();
+        merge.refresh(START + at);
+    }
+    let changed: Vec<_> = merge.take_changes().into_iter().map(|(id, _)| id).collect();
+    let mut ports: Vec<u16> =
+        merge.flows().filter(|(id, _)| changed.contains(id)).map(|(_, flow)| flow.key.port).collect();
+    ports.sort_unstable();
+    assert_eq!(ports, [1, 3], "n1 is lost");
+}
+
 #[test]
 fn a_silent_node_is_late_then_lost_and_removes_nothing() {
     let mut merge = Merge::new(Bounds::default(), START);
