@@ -31,6 +31,11 @@ impl Bypass {
         *self = Self { skbs: if long_ago { skbs } else { self.skbs + skbs }, last_ns: now_ns };
     }
 
+    /// A pod's device saw what another hook saw, too: packets arrive by devices after all, and those met were early or late.
+    pub fn refuted(&mut self) {
+        self.skbs = 0;
+    }
+
     /// Whether what a pod's device sees arrive is no measure of what does.
     #[must_use]
     pub fn is_so(&self, now_ns: u64) -> bool {

@@ -193,7 +193,12 @@ impl Paths {
     /// Whether the device of the pod that sent it saw a flow as it is.
     #[must_use]
     pub fn seen_by_sender(&self, key: &FlowKey) -> bool {
-        let path = PathKey { local_is_source: true, ..PathKey::of(key, Class::Pod) };
+        self.is_pods(PathKey { local_is_source: true, ..PathKey::of(key, Class::Pod) })
+    }
+
+    /// Whether a pod's device counts the path.
+    #[must_use]
+    pub fn is_pods(&self, path: PathKey) -> bool {
         let owner = self.paths.get(&path).and_then(|path| path.owner);
         owner.is_some_and(|owner| owner.hook.0 == Class::Pod)
     }

@@ -447,6 +447,13 @@ fn the_cgroup_counts_what_no_device_saw_and_the_node_knows_that_packets_pass_by(
     let edge = only(&mut table);
     assert_eq!((forward(&edge), edge.reverse.map(|way| way.skbs), edge.point()), (20, Some(20), Point::Cgroup));
     assert!(table.bypassed(now) && !table.bypassed(now + 600 * SECOND));
+    // What its device sees as well was not past it.
+    for reading in 5..=8 {
+        now += 200 * MS;
+        let grown = totals(reading * 5, SECOND, now - MS);
+        fold(&mut table, now, &[(arrives, grown), (out(VETH).reversed(), grown), (out(VETH), grown)]);
+    }
+    assert!(!table.bypassed(now));
 }
 
 /// A pod that sends nothing: the uplink cannot know it, its socket does.

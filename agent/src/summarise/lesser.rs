@@ -97,7 +97,13 @@ impl Table {
         let mut changed = matches!(verdict, Verdict::Took | Verdict::Moved);
         match verdict {
             Verdict::Wait if !last => return self.wait(key, waits),
-            Verdict::Wait | Verdict::Covered => return self.give_up(key, &due, true),
+            Verdict::Wait | Verdict::Covered => {
+                let arrives = matches!(fate, Fate::Local(local) if !local.is_source);
+                if arrives && self.paths.is_pods(path) {
+                    self.bypass.refuted();
+                }
+                return self.give_up(key, &due, true);
+            }
             Verdict::Took => {
                 self.rest_of(key).elsewhere += packets(&due).saturating_sub(packets(&delta));
                 due = delta;
