@@ -105,7 +105,9 @@ impl<'a> Cluster<'a> {
                     Condition::Stalled => Some("roads stalled"),
                     Condition::Cut => Some("roads cut"),
                 };
-                what.map(|what| self.count(what));
+                if let Some(what) = what {
+                    self.count(what);
+                }
                 self.roads.get(node - 1).context("no such road")?.set(condition);
                 Ok(())
             }
