@@ -63,6 +63,7 @@ pub struct Node {
     pub(crate) events: Events,
     pub(crate) losses: [u64; Loss::COUNT as usize],
     pub(crate) refused_hooks: Vec<String>,
+    pub(crate) refused_readings: u64,
     pub(crate) sampled_ns: u64,
     pub(crate) pace: Pace,
     accounted_ns: u64,
@@ -127,6 +128,7 @@ impl Node {
             events: Events::default(),
             losses: [0; Loss::COUNT as usize],
             refused_hooks: Vec::new(),
+            refused_readings: 0,
             sampled_ns: now_ns,
             pace: Pace::new(now_ns),
             accounted_ns: 0,
@@ -254,7 +256,9 @@ impl Node {
         let now_ns = clock::monotonic_ns();
         let stale = now_ns.saturating_sub(self.accounted_ns) >= ACCOUNT_EVERY.as_nanos() as u64;
         let unsettled = self.devices.watched().any(|ifindex| self.devices.unsettled(ifindex));
-        if stale || unsettled { self.account().await } else { self.read_flows() }
+        let outcome = if stale || unsettled { self.account().await } else { self.read_flows() };
+        self.refused_readings += u64::from(outcome.is_err());
+        outcome
     }
 
     fn read_flows(&mut self) -> Result<(), KernelError> {

@@ -86,6 +86,7 @@ impl Node {
             (LossCause::Drain, self.devices.drain_lost()),
             (LossCause::TableFull, self.table.refused()),
             (LossCause::HookMissed, self.known.missed()),
+            (LossCause::KernelRefused, self.refused_readings),
             (LossCause::DnsTableFull, self.dns.refused() + self.names.refused()),
         ];
         let rows = kernel.chain(own).filter(|(_, count)| *count > 0);

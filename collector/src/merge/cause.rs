@@ -21,6 +21,7 @@ pub(super) fn label(cause: i32) -> &'static str {
         Ok(LossCause::SocketsFull) => "sockets_full",
         Ok(LossCause::DropsFull) => "drops_full",
         Ok(LossCause::HookMissed) => "hook_missed",
+        Ok(LossCause::KernelRefused) => "kernel_refused",
         Ok(LossCause::Unspecified) | Err(_) => "unknown",
     }
 }
@@ -42,6 +43,7 @@ pub(super) fn words(cause: i32) -> &'static str {
         Ok(LossCause::SocketsFull) => "map of sockets full",
         Ok(LossCause::DropsFull) => "map of drops full",
         Ok(LossCause::HookMissed) => "hooks passed over by the kernel",
+        Ok(LossCause::KernelRefused) => "readings that the kernel refused",
         Ok(LossCause::Unspecified) | Err(_) => "telemetry",
     }
 }

@@ -7,8 +7,13 @@ use zerocopy::{FromBytes, Immutable, IntoBytes};
 use super::sys::{bpf, raw};
 
 // Command numbers of bpf(2), include/uapi/linux/bpf.h: enum bpf_cmd.
+const BPF_MAP_LOOKUP_ELEM: libc::c_long = 1;
+const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
 const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_long = 21;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
+
+/// What kernels before 5.14 answer to the last of them when it is asked of a hash (include/linux/errno.h).
+const ENOTSUPP: i32 = 524;
 
 /// Entries asked for in one call.
 const CHUNK: usize = 4_096;
@@ -104,21 +109,29 @@ impl<K: FromBytes + IntoBytes + Clone, V: FromBytes + IntoBytes + Clone> Batch<K
     }
 }
 
-/// Removes an entry and gives its last value; `None` if it was not there.
+/// Removes an entry and gives its last value; `None` if it was not there. Before Linux 5.14 that takes two calls: what a
+/// program adds between them is in no flow, and the device's account tells it as unseen.
 ///
 /// # Errors
 /// What the kernel answered, when it refused.
 pub fn take<K: IntoBytes + Immutable, V: FromBytes + IntoBytes>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>> {
     let mut totals = V::new_zeroed();
-    let mut attr = ElementAttr {
-        map_fd: raw(map),
-        key: key.as_bytes().as_ptr() as u64,
-        value: totals.as_mut_bytes().as_mut_ptr() as u64,
-        ..ElementAttr::default()
+    let value = totals.as_mut_bytes().as_mut_ptr() as u64;
+    let ask = |command, value| {
+        let key = key.as_bytes().as_ptr() as u64;
+        let mut attr = ElementAttr { map_fd: raw(map), key, value, ..ElementAttr::default() };
+        // SAFETY: key and value live until the call returns and have the map's sizes.
+        unsafe { bpf(command, &mut attr) }.map(drop)
     };
-    // SAFETY: key and value live until the call returns and have the map's sizes.
-    match unsafe { bpf(BPF_MAP_LOOKUP_AND_DELETE_ELEM, &mut attr) } {
+    let taken = match ask(BPF_MAP_LOOKUP_AND_DELETE_ELEM, value) {
+        Err(error) if error.raw_os_error() == Some(ENOTSUPP) => {
+            // Removing takes a key alone, and nothing behind it.
+            ask(BPF_MAP_LOOKUP_ELEM, value).and_then(|()| ask(BPF_MAP_DELETE_ELEM, 0))
+        }
+        taken => taken,
+    };
+    match taken {
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
-        outcome => outcome.map(|_| Some(totals)),
+        taken => taken.map(|()| Some(totals)),
     }
 }
