@@ -2,6 +2,7 @@
 //! Each rule is a function from file contents to complaints, so that each can be tested on a made-up tree.
 
 mod arrows;
+mod crates;
 mod source;
 
 use std::path::Path;
@@ -53,7 +54,7 @@ impl File {
 pub(crate) fn run() -> anyhow::Result<u32> {
     let files = read_all()?;
     let exists = |path: &str| sys::root().join(path).exists();
-    let rules: [(&str, Vec<String>); 10] = [
+    let rules: [(&str, Vec<String>); 11] = [
         ("file lengths", lengths(&files)),
         ("module docs", module_docs(&files)),
         ("aya in its rooms", kernel_crate(&files)),
@@ -64,6 +65,7 @@ pub(crate) fn run() -> anyhow::Result<u32> {
         ("links in documents", links(&files, exists)),
         ("arrows between rooms", arrows::check(&files)),
         ("hooks by kernel", hooks_by_kernel(&files)),
+        ("licences and sources of crates", crates::check()?),
     ];
     let mut complaints = 0;
     for (rule, found) in &rules {
