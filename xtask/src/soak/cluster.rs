@@ -10,6 +10,7 @@ use serde_json::Value;
 
 use super::plan::{NODES, Step};
 use super::road::{Condition, Road};
+use super::scarce::{Disk, Pids};
 use super::traffic;
 use super::vitals::{Memory, descriptors};
 
@@ -23,6 +24,12 @@ pub(super) struct Cluster<'a> {
     agents: BTreeMap<usize, Agent>,
     collector: Option<Collector>,
     options: CollectorOptions,
+    /// Where its state is, where it keeps one.
+    disk: Option<Disk>,
+    /// That disk is full.
+    full: bool,
+    /// Where nobody starts a thread at times; none where the kernel cannot.
+    pids: Option<Pids>,
     /// Arguments of every agent.
     arguments: Vec<String>,
     links: Vec<DroppingLink>,
@@ -45,8 +52,11 @@ impl<'a> Cluster<'a> {
     /// A collector, a road to it for each node, and an agent at the end of each.
     pub(super) fn start(lab: &'a Lab, state: bool, object: Option<&Path>) -> anyhow::Result<Self> {
         let mut options = CollectorOptions::default();
+        let mut disk = None;
         if state {
-            let dir = lab.dir().join("state");
+            let mount = lab.dir().join("disk");
+            disk = Some(Disk::mount(&mount)?);
+            let dir = mount.join("state");
             std::fs::create_dir_all(&dir).with_context(|| format!("create {}", dir.display()))?;
             options.arguments = vec!["--state-dir".to_owned(), dir.display().to_string()];
         }
@@ -58,6 +68,9 @@ impl<'a> Cluster<'a> {
             agents: BTreeMap::new(),
             collector: None,
             options,
+            disk,
+            full: false,
+            pids: Pids::open()?,
             arguments: object
                 .into_iter()
                 .flat_map(|file| ["--ebpf-object".to_owned(), file.display().to_string()])
@@ -94,7 +107,8 @@ impl<'a> Cluster<'a> {
             Step::CollectorDown { kill } => {
                 let collector = self.collector.take().context("no collector")?;
                 // What a stop promises a kill does not: the last second and a half may not be written yet.
-                self.kept = (!kill && !self.options.arguments.is_empty()).then(|| carried(&collector)).transpose()?;
+                // Nor can it be kept where there is no room.
+                self.kept = (!kill && self.disk.is_some() && !self.full).then(|| carried(&collector)).transpose()?;
                 self.end(&collector, kill, ["collectors killed", "collectors asked to end"])
             }
             Step::CollectorUp => self.collector_up(),
@@ -109,6 +123,26 @@ impl<'a> Cluster<'a> {
                     self.count(what);
                 }
                 self.roads.get(node - 1).context("no such road")?.set(condition);
+                Ok(())
+            }
+            Step::Disk { full } => {
+                let Some(disk) = &self.disk else { return Ok(()) };
+                self.full = full;
+                if full {
+                    disk.fill()?;
+                    self.count("times the disk was full");
+                    return Ok(());
+                }
+                disk.free()
+            }
+            Step::Pids { scarce } => {
+                let Some(pids) = &self.pids else { return Ok(()) };
+                if !scarce {
+                    return pids.lift();
+                }
+                let agents = self.agents.values().map(|agent| agent.pid());
+                pids.limit(agents.chain(self.collector.iter().map(|collector| collector.pid())))?;
+                self.count("times no thread could be started");
                 Ok(())
             }
             Step::Link { percent: 0 } => self.links.last().map_or(Ok(()), DroppingLink::heal).context("heal the link"),
@@ -215,7 +249,19 @@ impl<'a> Cluster<'a> {
 
     /// What was done, in words.
     pub(super) fn told(&self) -> String {
-        self.done.iter().map(|(what, times)| format!("{times} {what}")).collect::<Vec<_>>().join(", ")
+        let done = self.done.iter().map(|(what, times)| format!("{times} {what}"));
+        let refused = self.pids.as_ref().map_or(0, Pids::refused);
+        done.chain((refused > 0).then(|| format!("{refused} threads refused"))).collect::<Vec<_>>().join(", ")
+    }
+
+    /// Where it stands, in a line.
+    pub(super) fn progress(&self) -> String {
+        let agents = self.agents_memory.iter().map(|(node, memory)| format!("{node} {}", super::mib(memory.last())));
+        let collector = match &self.collector {
+            Some(_) => super::mib(self.collector_memory.last()),
+            None => "away".to_owned(),
+        };
+        format!("collector {collector}, {}; {}", agents.collect::<Vec<_>>().join(", "), self.told())
     }
 }
 

@@ -4,6 +4,7 @@
 mod cluster;
 mod plan;
 mod road;
+mod scarce;
 mod traffic;
 mod verdict;
 mod vitals;
@@ -32,6 +33,8 @@ const AGENT_MIB: u64 = 26;
 const COLLECTOR_MIB: u64 = 1_024;
 /// By how much an agent's peak may grow from the middle third to the last: a tenth, or this.
 const FLAT_KIB: u64 = 2 << 10;
+/// How often it says where it stands.
+const TOLD_EVERY: Duration = Duration::from_secs(60);
 /// How many lines of what is broken are shown.
 const SHOWN: usize = 12;
 
@@ -72,7 +75,12 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         if args.state { "with" } else { "without" }
     );
     let (start, began) = (Instant::now(), cluster.elapsed());
+    let mut told = Duration::ZERO;
     for (at, step) in plan(args.seed, args.time) {
+        if start.elapsed() >= told + TOLD_EVERY {
+            told = start.elapsed();
+            println!("{:>4} of {} s  {}", told.as_secs(), args.time.as_secs(), cluster.progress());
+        }
         wait(&mut cluster, &stop, at.saturating_sub(start.elapsed()))?;
         cluster.apply(step).with_context(|| format!("{step:?}, {at:?} after the start"))?;
     }

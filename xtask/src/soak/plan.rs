@@ -24,6 +24,10 @@ pub(super) enum Step {
     Road { node: usize, condition: Condition },
     /// The link under one edge drops so many of a hundred packets; 0: none any more.
     Link { percent: u8 },
+    /// The disk of the collector's state is full, or no longer.
+    Disk { full: bool },
+    /// Nobody who runs then starts a thread, or everybody may again.
+    Pids { scarce: bool },
 }
 
 /// A number that follows from the seed and from how many were asked for before.
@@ -79,6 +83,14 @@ pub(super) fn plan(seed: u64, time: Duration) -> Vec<(Duration, Step)> {
         steps.push((good, Step::Link { percent: 0 }));
     });
     collector(&mut Dice(lab::mix(seed ^ 300)), unit, time, &mut steps);
+    lane(&mut Dice(lab::mix(seed ^ 400)), [4, 10], [2, 8], unit, time, |_, bad, good| {
+        steps.push((bad, Step::Disk { full: true }));
+        steps.push((good, Step::Disk { full: false }));
+    });
+    lane(&mut Dice(lab::mix(seed ^ 500)), [5, 11], [2, 8], unit, time, |_, bad, good| {
+        steps.push((bad, Step::Pids { scarce: true }));
+        steps.push((good, Step::Pids { scarce: false }));
+    });
     // Stable: of two steps at one time the one that was planned first goes first.
     steps.sort_by_key(|(at, _)| *at);
     steps
@@ -155,6 +167,10 @@ mod tests {
             assert_eq!(of(Condition::Open), bad.iter().sum::<usize>());
             let link = |dropping| count(&|step| matches!(step, Step::Link { percent } if (*percent > 0) == dropping));
             assert!(link(true) > 0 && link(true) == link(false));
+            let disk = |wanted| count(&|step| *step == Step::Disk { full: wanted });
+            assert!(disk(true) > 0 && disk(true) == disk(false));
+            let pids = |wanted| count(&|step| *step == Step::Pids { scarce: wanted });
+            assert!(pids(true) > 0 && pids(true) == pids(false));
         }
     }
 

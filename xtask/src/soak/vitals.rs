@@ -19,6 +19,11 @@ impl Memory {
         }
     }
 
+    /// The last reading, in KiB.
+    pub(super) fn last(&self) -> u64 {
+        self.readings.last().map_or(0, |(_, kib)| *kib)
+    }
+
     /// The largest reading between two times, in KiB.
     pub(super) fn most(&self, from: Duration, until: Duration) -> u64 {
         let within = self.readings.iter().filter(|(at, _)| (from..=until).contains(at));
@@ -67,7 +72,7 @@ mod tests {
         let at = Duration::from_secs;
         let rising = Memory { readings: (0..10).map(|minute| (at(minute * 60), 1_000 + minute * 30)).collect() };
         assert!((rising.slope(at(0)) - 30.0).abs() < 1e-6, "{}", rising.slope(at(0)));
-        assert_eq!((rising.most(at(0), at(120)), rising.most(at(5_000), at(6_000))), (1_060, 0));
+        assert_eq!((rising.most(at(0), at(120)), rising.most(at(5_000), at(6_000)), rising.last()), (1_060, 0, 1_270));
         assert!(Memory::default().slope(at(0)).abs() < f64::EPSILON);
     }
 
