@@ -18,6 +18,7 @@ use crate::{
     hubble::{beside::BesideArgs, client::Server},
     kubernetes::connect::Access,
     merge::Bounds,
+    serve,
     time::{Ns, SECOND},
 };
 
@@ -35,7 +36,7 @@ pub struct Args {
     #[arg(long, env = "ORRERY_REPORT_LISTEN", value_name = "WHERE", value_delimiter = ',')]
     pub report_listen: Vec<String>,
     /// Where Hubble's Observer API is answered, for `hubble --server`: ADDRESS:PORT (Hubble's relay has 4245) or unix:PATH; off
-    /// by default. Whoever reaches it sees all flows.
+    /// by default.
     #[arg(long, env = "ORRERY_HUBBLE_LISTEN", value_name = "WHERE", conflicts_with = "replay")]
     pub hubble_listen: Option<String>,
     /// Where names come from. `auto`: the file where --pods is given, else the Kubernetes API where this runs in a pod with a
@@ -87,6 +88,12 @@ pub struct Args {
     /// A client that takes nothing for this long is cut (for tests).
     #[arg(long, hide = true, default_value_t = 20_000, value_name = "MILLISECONDS")]
     pub stalled_ms: u64,
+    /// A connection without a request is cut after this long (for tests).
+    #[arg(long, hide = true, default_value_t = serve::HEAD.as_millis() as u64, value_name = "MILLISECONDS")]
+    pub head_ms: u64,
+    /// Connections of a port at the most (for tests).
+    #[arg(long, hide = true)]
+    pub bound_connections: Option<usize>,
     /// Rows held at the most (for tests).
     #[arg(long, hide = true, default_value_t = Bounds::default().rows)]
     pub bound_rows: usize,
@@ -158,6 +165,10 @@ pub struct Config {
     pub history: history::Span,
     /// A client that takes nothing for this long is cut.
     pub stalled: Duration,
+    /// A connection without a request is cut after this long.
+    pub head: Duration,
+    /// Connections of each port at the most, where it is not the ordinary bound.
+    pub connections: Option<usize>,
     /// What is logged.
     pub log_level: String,
     /// Which ports are encrypted, and who may ask on them.
@@ -203,7 +214,7 @@ impl TryFrom<Args> for Config {
         let hubble = args.hubble.server().map_err(|error| ConfigError::Hubble(error.to_string()))?;
         let listen = address("listen", &args.listen, "127.0.0.1:7380")?;
         let access = Access { kubeconfig: args.kubeconfig, context: args.context };
-        let security = security::read(args.security, access, listen, &report_listen)?;
+        let security = security::read(args.security, access, listen, &report_listen, hubble_listen.as_ref())?;
         Ok(Self {
             listen,
             security,
@@ -218,6 +229,8 @@ impl TryFrom<Args> for Config {
             bounds: Bounds { rows: args.bound_rows, nodes: args.bound_nodes, retention, ..Bounds::default() },
             history: history::Span { bucket: Ns::from(args.history_bucket) * SECOND, ..history::Span::default() },
             stalled: Duration::from_millis(args.stalled_ms),
+            head: Duration::from_millis(args.head_ms),
+            connections: args.bound_connections,
             log_level: args.log_level,
         })
     }

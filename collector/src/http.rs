@@ -10,8 +10,8 @@ use std::{
 
 use axum::{
     Extension, Router,
-    extract::{DefaultBodyLimit, FromRef, Query, Request, State},
-    http::{Extensions, HeaderValue, Method, StatusCode, Uri, header},
+    extract::{DefaultBodyLimit, FromRef, FromRequest as _, Query, Request, State},
+    http::{HeaderValue, Method, StatusCode, Uri, header},
     middleware::{self, Next},
     response::{IntoResponse, Response},
     routing::{MethodRouter, get, post},
@@ -28,7 +28,7 @@ use crate::{
     ingest::{self, Ingest},
     metrics::Metrics,
     past::{self, AtQuery},
-    status,
+    status::{self, Status},
     stream::{self, Streams, ViewQuery},
     view::View,
 };
@@ -41,6 +41,8 @@ const POLICY: &str = "default-src 'self'; connect-src 'self'; worker-src 'self';
 const MAX_REFUSED_BYTES: usize = 256 << 10;
 /// For so long.
 const REFUSED: Duration = Duration::from_secs(2);
+/// A login's form that takes longer is refused.
+const FORM: Duration = Duration::from_secs(10);
 
 /// The built page.
 #[derive(RustEmbed)]
@@ -138,6 +140,7 @@ pub const BROWSER_ENDPOINTS: &[Endpoint<Parts>] = &[
     Endpoint { path: "/api/v1/history", method: Method::GET, access: Access::Guarded, route: || get(past::history) },
     Endpoint { path: "/api/v1/events", method: Method::GET, access: Access::Guarded, route: || get(past::events) },
     Endpoint { path: "/api/v1/status", method: Method::GET, access: Access::Guarded, route: || get(status_now) },
+    Endpoint { path: "/status", method: Method::GET, access: Access::Guarded, route: || get(status_page) },
     Endpoint { path: "/metrics", method: Method::GET, access: Access::Guarded, route: || get(metrics) },
     Endpoint { path: "/logout", method: Method::POST, access: Access::Guarded, route: || post(log_out) },
     Endpoint {
@@ -250,19 +253,28 @@ async fn graph(
     }
 }
 
-/// What is wrong, in words.
+/// What is wrong, in words, for programs.
 async fn status_now(State(parts): State<Parts>) -> Response {
+    judged(&parts).await.map_or_else(|response| response, |status| axum::Json(status).into_response())
+}
+
+/// The same for people, as `orrery-collector status` prints it.
+async fn status_page(State(parts): State<Parts>) -> Response {
+    judged(&parts).await.map_or_else(|response| response, |status| status.to_string().into_response())
+}
+
+async fn judged(parts: &Parts) -> Result<Status, Response> {
     let wish = Wish::whole(View::Node);
     let body = match ask(&parts.hub, |reply| Command::Snapshot { wish, reply }).await {
         Ok(Ok(body)) => body,
-        Ok(Err(error)) => return stream::come_again("10", format!("{error}\n")),
-        Err(closing) => return closing,
+        Ok(Err(error)) => return Err(stream::come_again("10", format!("{error}\n"))),
+        Err(closing) => return Err(closing),
     };
     let Ok(snapshot) = serde_json::from_slice::<serde_json::Value>(&body) else {
-        return (StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be written\n").into_response();
+        return Err((StatusCode::INTERNAL_SERVER_ERROR, "the answer could not be written\n").into_response());
     };
     let now_ms = snapshot["time_ms"].as_i64().unwrap_or(0);
-    axum::Json(status::judge(&snapshot, parts.metrics.counted(), now_ms)).into_response()
+    Ok(status::judge(&snapshot, parts.metrics.counted(), now_ms))
 }
 
 /// Whether a filter is one, without opening a view.
@@ -304,8 +316,13 @@ async fn form(Extension(gate): Extension<Arc<browsers::Gate>>) -> Response {
     gate.form()
 }
 
-async fn log_in(Extension(gate): Extension<Arc<browsers::Gate>>, extensions: Extensions, body: Bytes) -> Response {
-    gate.log_in(&body, auth::peer(&extensions))
+async fn log_in(Extension(gate): Extension<Arc<browsers::Gate>>, request: Request) -> Response {
+    let peer = auth::peer(request.extensions());
+    match tokio::time::timeout(FORM, Bytes::from_request(request, &())).await {
+        Ok(Ok(body)) => gate.log_in(&body, peer),
+        Ok(Err(rejection)) => rejection.into_response(),
+        Err(_) => (StatusCode::REQUEST_TIMEOUT, "the form took too long\n").into_response(),
+    }
 }
 
 async fn log_out(Extension(gate): Extension<Arc<browsers::Gate>>, request: Request) -> Response {

@@ -5,11 +5,12 @@
 //! form of [`view`], as far as a [`filter`] lets it through. [`history`] remembers the last hour, and [`past`] tells of it.
 //! Before both stands [`serve`] with [`tls`], and [`auth`] says who may ask; both read their [`files`] again when they change.
 //! Beside the road: [`state`] (what [`keep`] says outlives a run), [`record`] and [`replay`], [`pods`] and
-//! [`kubernetes`], [`events`], [`metrics`], [`config`]. [`loss`], [`rate`], [`merge`], [`names`], [`project`], [`filter`],
+//! [`kubernetes`], [`events`], [`metrics`], [`config`]; [`ask`] is for tools that ask another collector. [`loss`], [`rate`], [`merge`], [`names`], [`project`], [`filter`],
 //! [`events`], [`history`] and [`graph`] are pure: no IO, no clock, time is an argument. The clock is
 //! read in [`clock`].
 #![forbid(unsafe_code)]
 
+pub mod ask;
 pub mod auth;
 pub mod clock;
 pub mod config;
@@ -62,8 +63,17 @@ use self::{
     hub::{Hub, Restored, Setup},
     listen::{Listeners, ReportListener},
     metrics::Metrics,
+    serve::{Limits, Port, Speaks},
 };
 
+/// Connections of the page's port at once: streams, and what browsers ask for beside them.
+pub const MAX_UI_CONNECTIONS: usize = 4_096;
+/// Connections of a report port at once: agents, and those that come anew before their old connection is known to be gone.
+pub const MAX_REPORT_CONNECTIONS: usize = 8_192;
+/// Connections of Hubble's clients at once.
+pub const MAX_HUBBLE_CONNECTIONS: usize = 256;
+/// Descriptors that no port may take: files, names, state, Hubble.
+const KEPT_DESCRIPTORS: usize = 256;
 /// Connections that do not end by themselves are cut this long after the signal.
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -157,19 +167,51 @@ pub async fn run(
     if let Some(hubble) = &hubble {
         tasks.spawn(Arc::clone(hubble).run(stopped.clone()));
     }
+    let security = config.security;
+    let browsers = auth::browsers::Gate::new(security.browsers, Arc::clone(&metrics), clock::now);
+    let browsers = Arc::new(browsers.context("read --ui-token-file")?);
+    let agents = auth::reports::Gate::new(security.reports, Arc::clone(&metrics), clock::now);
+    let agents = Arc::new(agents.context("read --report-token-file")?);
+    let encrypt = |files: Option<tls::TlsFiles>| {
+        files.map(|files| tls::Tls::new(files, metrics.failed_files.clone()).map(Arc::new)).transpose()
+    };
+    let ui_tls = encrypt(security.ui_tls).context("read --ui-tls-cert and --ui-tls-key")?;
+    let report_tls = encrypt(security.report_tls).context("read --report-tls-cert and --report-tls-key")?;
+    let (descriptors, head, stalled) = (socket::descriptors(), config.head, config.stalled);
+    let limits = |wanted| {
+        let all = MAX_UI_CONNECTIONS + MAX_REPORT_CONNECTIONS + MAX_HUBBLE_CONNECTIONS;
+        let fit = descriptors.map_or(wanted, |descriptors| socket::share(wanted, all, KEPT_DESCRIPTORS, descriptors));
+        Limits { connections: config.connections.unwrap_or(fit), head, stalled }
+    };
     if let Some(listener) = listeners.hubble {
         let (cluster, hub) = (config.cluster.as_str().into(), handle.clone());
-        let server =
-            hubble::server::Server { hub, cluster, started: clock::now(), clock: clock::now, stopped: stopped.clone() };
-        tasks.spawn(async move {
-            let outcome = match listener {
-                ReportListener::Tcp(listener) => server.serve_tcp(listener).await,
-                ReportListener::Unix(listener, _file) => server.serve_unix(listener).await,
-            };
-            if let Err(error) = outcome {
-                tracing::error!(%error, "hubble listener failed");
+        let (started, over) = (clock::now(), stopped.clone());
+        let server = hubble::server::Server { hub, cluster, started, clock: clock::now, stopped: over.clone() };
+        let certified = security.hubble_tls.as_ref().is_some_and(|files| files.client_ca.is_some());
+        let certified = certified.then(|| Arc::clone(&metrics));
+        let tls = encrypt(security.hubble_tls).context("read --hubble-tls-cert and --hubble-tls-key")?;
+        let port = |router| Port {
+            name: "hubble",
+            speaks: Speaks::Grpc,
+            tls,
+            limits: limits(MAX_HUBBLE_CONNECTIONS),
+            metrics: Arc::clone(&metrics),
+            router,
+        };
+        match listener {
+            ReportListener::Tcp(listener) => {
+                let port = port(server.router(None, certified).await);
+                tasks.spawn(port.tcp(listener, over));
             }
-        });
+            ReportListener::Unix(listener, file) => {
+                let path = listener.local_addr().ok();
+                let port = port(server.router(path.as_ref().and_then(|path| path.as_pathname()), None).await);
+                tasks.spawn(async move {
+                    port.unix(listener, over).await;
+                    drop(file);
+                });
+            }
+        }
     }
     let streams = stream::Streams {
         hub: handle.clone(),
@@ -185,15 +227,6 @@ pub async fn run(
         ready: http::Ready(Arc::clone(&ready)),
         hubble,
     };
-    let security = config.security;
-    let browsers = auth::browsers::Gate::new(security.browsers, Arc::clone(&metrics), clock::now);
-    let browsers = Arc::new(browsers.context("read --ui-token-file")?);
-    let agents = auth::reports::Gate::new(security.reports, Arc::clone(&metrics), clock::now);
-    let agents = Arc::new(agents.context("read --report-token-file")?);
-    let encrypt = |files: Option<tls::TlsFiles>| files.map(|files| tls::Tls::new(files, metrics.failed_files.clone()));
-    let ui_tls = encrypt(security.ui_tls).transpose().context("read --ui-tls-cert and --ui-tls-key")?.map(Arc::new);
-    let report_tls = encrypt(security.report_tls).transpose().context("read --report-tls-cert and --report-tls-key")?;
-    let report_tls = report_tls.map(Arc::new);
     let browser = http::browser_router(parts, browsers);
     let ingest = ingest::Ingest {
         hub: handle,
@@ -205,23 +238,32 @@ pub async fn run(
         clock: clock::now,
     };
     let reports = http::report_router(http::Inlet { ingest, ready: http::Ready(ready) }, agents);
-    tasks.spawn(serve::tcp(listeners.browser, ui_tls, config.stalled, browser, Arc::clone(&metrics), stopped.clone()));
+    let port = Port {
+        name: "ui",
+        speaks: Speaks::Http,
+        tls: ui_tls,
+        limits: limits(MAX_UI_CONNECTIONS),
+        metrics: Arc::clone(&metrics),
+        router: browser,
+    };
+    tasks.spawn(port.tcp(listeners.browser, stopped.clone()));
     for listener in listeners.reports {
-        let (router, stopped) = (reports.clone(), stopped.clone());
+        let port = Port {
+            name: "reports",
+            speaks: Speaks::Http,
+            tls: report_tls.clone(),
+            limits: limits(MAX_REPORT_CONNECTIONS),
+            metrics: Arc::clone(&metrics),
+            router: reports.clone(),
+        };
+        let stopped = stopped.clone();
         match listener {
             ReportListener::Tcp(listener) => {
-                tasks.spawn(serve::tcp(
-                    listener,
-                    report_tls.clone(),
-                    config.stalled,
-                    router,
-                    Arc::clone(&metrics),
-                    stopped,
-                ));
+                tasks.spawn(port.tcp(listener, stopped));
             }
             ReportListener::Unix(listener, file) => {
                 tasks.spawn(async move {
-                    serve::unix(listener, router, stopped).await;
+                    port.unix(listener, stopped).await;
                     drop(file);
                 });
             }

@@ -3,10 +3,11 @@
 
 use std::{io::IsTerminal as _, process::ExitCode};
 
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use collector::{
+    ask::StatusTool,
     config::{Args, Config},
-    hubble::tool::{Tool, negations},
+    hubble::tool::{Tool as HubbleTool, negations},
     listen::Listeners,
 };
 use tokio::signal::unix::{Signal, SignalKind, signal};
@@ -15,6 +16,8 @@ use tokio::signal::unix::{Signal, SignalKind, signal};
 const EXIT_USAGE: u8 = 64;
 /// `compare` found too little agreement.
 const EXIT_DIFFERS: u8 = 2;
+/// `status` could not ask.
+const EXIT_UNASKED: u8 = 2;
 
 /// Serves, unless it is told to be a tool.
 #[derive(Debug, Parser)]
@@ -24,6 +27,17 @@ struct Command {
     serve: Args,
     #[command(subcommand)]
     tool: Option<Tool>,
+}
+
+/// Beside serving.
+#[derive(Debug, Subcommand)]
+enum Tool {
+    #[command(flatten)]
+    Hubble(HubbleTool),
+    /// Say what is wrong with a running collector and its agents, and what to do about it.
+    ///
+    /// Ends with 0 where all is well, 1 where something is wrong, and 2 where the collector could not be asked.
+    Status(StatusTool),
 }
 
 fn main() -> ExitCode {
@@ -57,13 +71,17 @@ fn main() -> ExitCode {
 }
 
 fn run_tool(tool: Tool) -> ExitCode {
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build();
-    match runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(tool.run())) {
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(anyhow::Error::from);
+    let (ended, no, failed) = match tool {
+        Tool::Hubble(tool) => (runtime.and_then(|runtime| runtime.block_on(tool.run())), EXIT_DIFFERS, 1),
+        Tool::Status(tool) => (runtime.and_then(|runtime| runtime.block_on(tool.run())), 1, EXIT_UNASKED),
+    };
+    match ended {
         Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(EXIT_DIFFERS),
+        Ok(false) => ExitCode::from(no),
         Err(error) => {
             eprintln!("orrery-collector: {error:#}");
-            ExitCode::FAILURE
+            ExitCode::from(failed)
         }
     }
 }
@@ -79,7 +97,7 @@ async fn start(config: Config, relog: Relog) -> anyhow::Result<()> {
     let listeners = Listeners::bind(&config).await?;
     let address = listeners.browser.local_addr()?;
     tracing::info!(%address, ?config, "listening");
-    config.security.say(config.listen, &config.report_listen);
+    config.security.say(config.listen, &config.report_listen, config.hubble_listen.as_ref());
     let shutdown = async move {
         tokio::select! { _ = terminate.recv() => {}, _ = interrupt.recv() => {} }
     };

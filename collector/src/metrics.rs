@@ -55,6 +55,8 @@ pub struct Metrics {
     pub token_reviews: Family<Label, Counter>,
     pub logins: Counter,
     pub failed_handshakes: Counter,
+    pub refused_connections: Family<Label, Counter>,
+    pub cut_connections: Family<Labels, Counter>,
     pub failed_files: Counter,
 }
 
@@ -98,6 +100,8 @@ impl Default for Metrics {
             token_reviews: Family::default(),
             logins: Counter::default(),
             failed_handshakes: Counter::default(),
+            refused_connections: Family::default(),
+            cut_connections: Family::default(),
             failed_files: Counter::default(),
         };
         metrics.register();
@@ -173,6 +177,16 @@ impl Metrics {
         registry.register("auth_logins", "Logins by the form", self.logins.clone());
         registry.register("tls_failed_handshakes", "TLS handshakes that failed", self.failed_handshakes.clone());
         registry.register(
+            "serve_refused_connections",
+            "Connections closed at once, by port: it had as many as it may",
+            self.refused_connections.clone(),
+        );
+        registry.register(
+            "serve_cut_connections",
+            "Connections cut for want of a request, by port and by whether there ever was one",
+            self.cut_connections.clone(),
+        );
+        registry.register(
             "files_failed_readings",
             "Certificates and tokens that changed and could not be used",
             self.failed_files.clone(),
@@ -189,7 +203,13 @@ impl Metrics {
     pub fn counted(&self) -> Counted {
         let wrong = [("port", "reports"), ("reason", "wrong")];
         let strangers = self.refused_requests.get(&wrong).map_or(0, |counter| counter.get());
-        Counted { failed_files: self.failed_files.get(), strangers }
+        let refused = |port| self.refused_connections.get(&[("port", port)]).map_or(0, |counter| counter.get());
+        Counted {
+            failed_files: self.failed_files.get(),
+            strangers,
+            refused_connections: ["ui", "reports", "hubble"].map(refused).iter().sum(),
+            unwritten: self.state_failures.get(),
+        }
     }
 
     /// The text Prometheus reads.

@@ -1,17 +1,36 @@
-//! From bound listeners to requests that know who is at the other end. Handshakes run beside each other, in bounded number
-//! and time: one that hangs holds up nobody.
+//! From bound listeners to requests that know who is at the other end. Nobody holds a place without asking for something:
+//! connections are bounded in number, handshakes and heads of requests in time, and what is over a bound is cut and counted.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    io,
+    net::SocketAddr,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{
     Router,
-    extract::connect_info::Connected,
-    serve::{IncomingStream, Listener},
+    body::Body,
+    extract::ConnectInfo,
+    http::{Request, Response},
 };
+use hyper::{
+    body::Incoming,
+    server::conn::{http1, http2},
+    service::{Service, service_fn},
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
-    sync::{Semaphore, mpsc, watch},
-    time::timeout,
+    sync::{OwnedSemaphorePermit, Semaphore, watch},
+    task::JoinSet,
+    time::{sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
@@ -21,8 +40,16 @@ use crate::{metrics::Metrics, socket, tls::Tls};
 pub const MAX_HANDSHAKES: usize = 256;
 /// A handshake that takes longer is cut.
 pub const HANDSHAKE: Duration = Duration::from_secs(5);
+/// A connection on which no request has come whole for this long, while none is answered, is cut.
+pub const HEAD: Duration = Duration::from_secs(15);
+/// The longest head of a request, in bytes: 431 to more.
+pub const MAX_HEAD_BYTES: usize = 32 << 10;
 /// A listener that cannot accept tries again after this long: descriptors may be scarce.
 const AGAIN: Duration = Duration::from_millis(200);
+/// A silent gRPC connection is asked this often whether it is still there.
+const KEEP_ALIVE: Duration = Duration::from_secs(30);
+/// Requests of one gRPC connection at once.
+const MAX_REQUESTS: u32 = 32;
 
 /// The other end of a connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -35,174 +62,228 @@ pub struct Peer {
     pub certified: bool,
 }
 
-/// A TCP listener without TLS.
-#[derive(Debug)]
-struct Plain {
-    listener: TcpListener,
-    stalled: Duration,
+/// What is spoken on a port.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Speaks {
+    /// HTTP/1.1.
+    Http,
+    /// gRPC, which is HTTP/2.
+    Grpc,
 }
 
-impl Listener for Plain {
-    type Io = TcpStream;
-    type Addr = Peer;
+/// What connections of a port may take.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// So many at once; further ones are closed.
+    pub connections: usize,
+    /// As [`HEAD`].
+    pub head: Duration,
+    /// A client that takes nothing for this long is cut.
+    pub stalled: Duration,
+}
 
-    async fn accept(&mut self) -> (TcpStream, Peer) {
+/// How a port is served.
+#[derive(Debug)]
+pub struct Port {
+    /// In metrics.
+    pub name: &'static str,
+    /// Its language.
+    pub speaks: Speaks,
+    /// What it is encrypted with, if it is.
+    pub tls: Option<Arc<Tls>>,
+    /// What is allowed.
+    pub limits: Limits,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// Who answers.
+    pub router: Router,
+}
+
+enum Inlet {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+enum Accepted {
+    Tcp(TcpStream, SocketAddr),
+    Unix(UnixStream),
+}
+
+impl Inlet {
+    async fn accept(&self) -> Accepted {
         loop {
-            match self.listener.accept().await {
-                Ok((stream, address)) => {
-                    socket::tune(&stream, self.stalled);
-                    return (stream, Peer { address: Some(address), ..Peer::default() });
-                }
+            let accepted = match self {
+                Self::Tcp(listener) => listener.accept().await.map(|(stream, address)| Accepted::Tcp(stream, address)),
+                Self::Unix(listener) => listener.accept().await.map(|(stream, _)| Accepted::Unix(stream)),
+            };
+            match accepted {
+                Ok(accepted) => return accepted,
                 Err(error) => wait(error).await,
             }
         }
     }
-
-    fn local_addr(&self) -> io::Result<Peer> {
-        Ok(Peer { address: Some(self.listener.local_addr()?), ..Peer::default() })
-    }
 }
 
-/// What came through its handshake.
-#[derive(Debug)]
-struct Encrypted {
-    local: SocketAddr,
-    ready: mpsc::Receiver<(TlsStream<TcpStream>, Peer)>,
-}
-
-impl Listener for Encrypted {
-    type Io = TlsStream<TcpStream>;
-    type Addr = Peer;
-
-    async fn accept(&mut self) -> (TlsStream<TcpStream>, Peer) {
-        match self.ready.recv().await {
-            Some(ready) => ready,
-            // The pump has ended, as everything is about to.
-            None => std::future::pending().await,
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<Peer> {
-        Ok(Peer { address: Some(self.local), encrypted: true, certified: false })
-    }
-}
-
-/// A Unix socket.
-#[derive(Debug)]
-struct Local(UnixListener);
-
-impl Listener for Local {
-    type Io = UnixStream;
-    type Addr = Peer;
-
-    async fn accept(&mut self) -> (UnixStream, Peer) {
-        loop {
-            match self.0.accept().await {
-                Ok((stream, _)) => return (stream, Peer::default()),
-                Err(error) => wait(error).await,
-            }
-        }
-    }
-
-    fn local_addr(&self) -> io::Result<Peer> {
-        Ok(Peer::default())
-    }
-}
-
-impl Connected<IncomingStream<'_, Plain>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, Plain>) -> Self {
-        *stream.remote_addr()
-    }
-}
-
-impl Connected<IncomingStream<'_, Encrypted>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, Encrypted>) -> Self {
-        *stream.remote_addr()
-    }
-}
-
-impl Connected<IncomingStream<'_, Local>> for Peer {
-    fn connect_info(stream: IncomingStream<'_, Local>) -> Self {
-        *stream.remote_addr()
-    }
+/// Comes when the collector ends.
+async fn end(over: &mut watch::Receiver<bool>) {
+    drop(over.wait_for(|over| *over).await);
 }
 
 async fn wait(error: io::Error) {
     tracing::warn!(%error, "accept failed: trying again");
-    tokio::time::sleep(AGAIN).await;
+    sleep(AGAIN).await;
 }
 
-/// Serves a TCP port until `stopped` turns true, encrypted where there is something to do it with. A client that takes nothing
-/// for `stalled` is cut.
-pub async fn tcp(
-    listener: TcpListener,
-    tls: Option<Arc<Tls>>,
-    stalled: Duration,
-    router: Router,
-    metrics: Arc<Metrics>,
-    stopped: watch::Receiver<bool>,
-) {
-    let Some(tls) = tls else { return until(Plain { listener, stalled }, router, stopped).await };
-    let local = match listener.local_addr() {
-        Ok(local) => local,
-        Err(error) => return tracing::error!(%error, "listener failed"),
-    };
-    let (done, ready) = mpsc::channel(1);
-    let mut over = stopped.clone();
-    let pump = async move {
-        let places = Arc::new(Semaphore::new(MAX_HANDSHAKES));
-        // Nobody closes the semaphore.
-        while let Ok(place) = Arc::clone(&places).acquire_owned().await {
-            let (stream, address) = match listener.accept().await {
-                Ok(accepted) => accepted,
-                Err(error) => {
-                    wait(error).await;
-                    continue;
-                }
+impl Port {
+    /// Serves a TCP port until `stopped` turns true.
+    pub async fn tcp(self, listener: TcpListener, stopped: watch::Receiver<bool>) {
+        self.until(Inlet::Tcp(listener), stopped).await;
+    }
+
+    /// Serves a Unix socket until `stopped` turns true; it is never encrypted.
+    pub async fn unix(mut self, listener: UnixListener, stopped: watch::Receiver<bool>) {
+        self.tls = None;
+        self.until(Inlet::Unix(listener), stopped).await;
+    }
+
+    async fn until(self, inlet: Inlet, mut stopped: watch::Receiver<bool>) {
+        let places = Arc::new(Semaphore::new(self.limits.connections));
+        let handshakes = Arc::new(Semaphore::new(MAX_HANDSHAKES));
+        let (port, mut open) = (Arc::new(self), JoinSet::new());
+        let over = stopped.clone();
+        loop {
+            // Room for a handshake comes first: who finds none waits in the kernel's queue, not here.
+            let next = async {
+                let shaking =
+                    if port.tls.is_some() { Arc::clone(&handshakes).acquire_owned().await.ok() } else { None };
+                (inlet.accept().await, shaking)
             };
-            socket::tune(&stream, stalled);
-            let (acceptor, done, metrics) = (TlsAcceptor::from(tls.current()), done.clone(), Arc::clone(&metrics));
-            tokio::spawn(async move {
-                let shaken = timeout(HANDSHAKE, acceptor.accept(stream)).await;
+            let (accepted, shaking) = tokio::select! {
+                () = end(&mut stopped) => break,
+                Some(_) = open.join_next() => continue,
+                accepted = next => accepted,
+            };
+            let Ok(place) = Arc::clone(&places).try_acquire_owned() else {
+                port.metrics.refused_connections.get_or_create(&[("port", port.name)]).inc();
+                continue;
+            };
+            let (port, over) = (Arc::clone(&port), over.clone());
+            open.spawn(async move {
+                port.connection(accepted, shaking, over).await;
                 drop(place);
-                match shaken {
-                    Ok(Ok(stream)) => {
-                        let certified = stream.get_ref().1.peer_certificates().is_some_and(|chain| !chain.is_empty());
-                        // When nobody takes it any more, the collector is stopping.
-                        let _ = done.send((stream, Peer { address: Some(address), encrypted: true, certified })).await;
-                    }
-                    Ok(Err(error)) => {
-                        metrics.failed_handshakes.inc();
-                        tracing::debug!(%address, %error, "handshake failed");
-                    }
-                    Err(_) => {
-                        metrics.failed_handshakes.inc();
-                        tracing::debug!(%address, "handshake took too long");
-                    }
-                }
             });
         }
-    };
-    let pump = tokio::spawn(async move {
-        tokio::select! { _ = over.wait_for(|over| *over) => {}, () = pump => {} }
-    });
-    until(Encrypted { local, ready }, router, stopped).await;
-    pump.abort();
+        while open.join_next().await.is_some() {}
+    }
+
+    async fn connection(&self, accepted: Accepted, shaking: Option<OwnedSemaphorePermit>, over: watch::Receiver<bool>) {
+        let (stream, address) = match accepted {
+            Accepted::Unix(stream) => return self.speak(stream, Peer::default(), over).await,
+            Accepted::Tcp(stream, address) => (stream, address),
+        };
+        socket::tune(&stream, self.limits.stalled);
+        let peer = Peer { address: Some(address), ..Peer::default() };
+        let Some(tls) = &self.tls else { return self.speak(stream, peer, over).await };
+        let Some(stream) = self.shake(tls, stream, address).await else { return };
+        drop(shaking);
+        let certified = stream.get_ref().1.peer_certificates().is_some_and(|chain| !chain.is_empty());
+        self.speak(stream, Peer { encrypted: true, certified, ..peer }, over).await;
+    }
+
+    async fn shake(&self, tls: &Tls, stream: TcpStream, address: SocketAddr) -> Option<TlsStream<TcpStream>> {
+        match timeout(HANDSHAKE, TlsAcceptor::from(tls.current()).accept(stream)).await {
+            Ok(Ok(stream)) => return Some(stream),
+            Ok(Err(error)) => tracing::debug!(%address, %error, "handshake failed"),
+            Err(_) => tracing::debug!(%address, "handshake took too long"),
+        }
+        self.metrics.failed_handshakes.inc();
+        None
+    }
+
+    async fn speak<S>(&self, stream: S, peer: Peer, over: watch::Receiver<bool>)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (asked, head) = (Arc::new(AtomicBool::new(false)), self.limits.head);
+        let service = answer(self.router.clone(), peer, Arc::clone(&asked));
+        let stream = TokioIo::new(stream);
+        let cut = match self.speaks {
+            Speaks::Http => http(stream, service, head, over).await,
+            Speaks::Grpc => grpc(stream, service, head, over, &asked).await,
+        };
+        if cut {
+            // A kept connection that nobody used any more is no trouble.
+            let reason = if asked.load(Ordering::Relaxed) { "idle" } else { "silent" };
+            self.metrics.cut_connections.get_or_create(&[("port", self.name), ("reason", reason)]).inc();
+        }
+    }
 }
 
-/// Serves a Unix socket until `stopped` turns true.
-pub async fn unix(listener: UnixListener, router: Router, stopped: watch::Receiver<bool>) {
-    until(Local(listener), router, stopped).await;
+/// Hands requests on with who asks, and notes that there was one.
+fn answer(
+    router: Router,
+    peer: Peer,
+    asked: Arc<AtomicBool>,
+) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + Send {
+    service_fn(move |mut request: Request<Incoming>| {
+        asked.store(true, Ordering::Relaxed);
+        request.extensions_mut().insert(ConnectInfo(peer));
+        // A router is always ready.
+        tower::Service::call(&mut router.clone(), request)
+    })
 }
 
-async fn until<L>(listener: L, router: Router, mut stopped: watch::Receiver<bool>)
+/// Whether the connection was cut for want of a request.
+async fn http<S>(
+    stream: TokioIo<S>,
+    service: impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + Send,
+    head: Duration,
+    mut over: watch::Receiver<bool>,
+) -> bool
 where
-    L: Listener<Addr = Peer>,
-    Peer: for<'a> Connected<IncomingStream<'a, L>>,
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let over = async move { drop(stopped.wait_for(|over| *over).await) };
-    let service = router.into_make_service_with_connect_info::<Peer>();
-    if let Err(error) = axum::serve(listener, service).with_graceful_shutdown(over).await {
-        tracing::error!(%error, "listener failed");
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(head).max_header_size(MAX_HEAD_BYTES);
+    let mut connection = pin!(builder.serve_connection(stream, service));
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = end(&mut over) => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    ended.is_err_and(|error| error.is_timeout())
+}
+
+/// As [`http`]. Its client may be silent for long once it has asked for something.
+async fn grpc<S>(
+    stream: TokioIo<S>,
+    service: impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send + 'static> + Send,
+    head: Duration,
+    mut over: watch::Receiver<bool>,
+    asked: &AtomicBool,
+) -> bool
+where
+    S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder.timer(TokioTimer::new()).keep_alive_interval(KEEP_ALIVE).max_concurrent_streams(MAX_REQUESTS);
+    let mut connection = pin!(builder.serve_connection(stream, service));
+    let silent = async {
+        sleep(head).await;
+        if asked.load(Ordering::Relaxed) {
+            std::future::pending::<()>().await;
+        }
+    };
+    // How a connection ends that had its say is its own business.
+    tokio::select! {
+        _ = connection.as_mut() => false,
+        () = silent => true,
+        () = end(&mut over) => {
+            connection.as_mut().graceful_shutdown();
+            drop(connection.await);
+            false
+        }
     }
 }

@@ -24,3 +24,33 @@ pub fn tune(stream: &TcpStream, stalled: Duration) {
         tracing::trace!(%error, "set a connection's limits");
     }
 }
+
+/// How many files the process may have open, as the kernel says.
+pub fn descriptors() -> Option<usize> {
+    let limits = std::fs::read_to_string("/proc/self/limits").ok()?;
+    let line = limits.lines().find_map(|line| line.strip_prefix("Max open files"))?;
+    // `unlimited` is no number, and no limit.
+    line.split_whitespace().next()?.parse().ok()
+}
+
+/// Of `wanted` connections as many as fit into their share of the descriptors: `all` is what all ports want together, and
+/// `kept` are for other files.
+pub fn share(wanted: usize, all: usize, kept: usize, descriptors: usize) -> usize {
+    let room = descriptors.saturating_sub(kept);
+    if room >= all { wanted } else { (wanted * room / all.max(1)).max(1) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{descriptors, share};
+
+    #[test]
+    fn ports_share_the_descriptors_that_there_are() {
+        assert!(descriptors().is_none_or(|all| all > 0));
+        assert_eq!(share(4_096, 12_544, 256, 1 << 20), 4_096);
+        assert_eq!(share(4_096, 12_544, 256, 12_800), 4_096);
+        let few = [4_096, 8_192, 256].map(|wanted| share(wanted, 12_544, 256, 1_024));
+        assert_eq!(few, [250, 501, 15]);
+        assert_eq!(share(256, 12_544, 256, 10), 1);
+    }
+}

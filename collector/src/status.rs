@@ -1,5 +1,7 @@
 //! What is wrong, in plain words, and what to do about it. Pure: it reads a snapshot of the nodes' view and some numbers.
 
+use std::fmt;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -33,6 +35,21 @@ pub struct Counted {
     pub failed_files: u64,
     /// Reports whose credentials were not valid.
     pub strangers: u64,
+    /// Connections closed because their port had as many as it may.
+    pub refused_connections: u64,
+    /// Batches of the kept state that could not be written.
+    pub unwritten: u64,
+}
+
+impl fmt::Display for Status {
+    /// For people: what is wrong line by line, each with what to do.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{}", self.summary)?;
+        for Trouble { what, hint } in &self.troubles {
+            write!(f, "\n- {what}\n  hint: {hint}\n")?;
+        }
+        Ok(())
+    }
 }
 
 #[derive(Default)]
@@ -110,6 +127,21 @@ pub fn judge(snapshot: &Value, counted: Counted, now_ms: i64) -> Status {
             vec![what],
         );
     }
+    if counted.refused_connections > 0 {
+        let what = format!(
+            "{} connections were closed at once: their port had as many as it may",
+            counted.refused_connections
+        );
+        let hint = "orrery_collector_serve_refused_connections_total tells which port; who holds so many (a network policy \
+                    keeps strangers away), or may the process open too few files (`ulimit -n`, LimitNOFILE)?";
+        told.list("", hint, vec![what]);
+    }
+    if counted.unwritten > 0 {
+        let what = format!("{} times the state could not be written", counted.unwritten);
+        let hint = "the collector's log says why: a full disk, or --state-max; the live picture goes on, and all is written \
+                    once there is room";
+        told.list("", hint, vec![what]);
+    }
     let live = nodes.iter().filter(|node| matches!(node["state"].as_str(), Some("live" | "lossy"))).count();
     let troubles = told.0;
     let wrong = match troubles.len() {
@@ -141,7 +173,8 @@ mod tests {
             "nodes": [node("n1", "lost"), odd],
             "names": { "state": "stale", "error": "pods.json: parse pod list" },
         });
-        let status = judge(&ill, Counted { failed_files: 1, strangers: 2 }, 61_000);
+        let status =
+            judge(&ill, Counted { failed_files: 1, strangers: 2, refused_connections: 3, unwritten: 4 }, 61_000);
         let all = status.troubles.iter().map(|trouble| trouble.what.as_str()).collect::<Vec<_>>().join("\n");
         for words in [
             "node n1 is silent for 60 s",
@@ -151,11 +184,16 @@ mod tests {
             "names are not fresh: pods.json",
             "changed 1 times",
             "2 reports had",
+            "3 connections were closed",
+            "4 times the state",
         ] {
             assert!(all.contains(words), "{words}: {all}");
         }
         assert!(status.troubles.iter().all(|trouble| !trouble.hint.is_empty()));
-        assert!(status.summary.contains("7 things are wrong"), "{}", status.summary);
+        let text = status.to_string();
+        assert!(text.starts_with("0 of 2") || text.starts_with("1 of 2"), "{text}");
+        assert_eq!(text.lines().filter(|line| line.starts_with("  hint: ")).count(), 9, "{text}");
+        assert!(status.summary.contains("9 things are wrong"), "{}", status.summary);
     }
 
     #[test]

@@ -1,7 +1,10 @@
-//! Both ports encrypted: certificates that are right, wrong, over, and exchanged under load.
+//! All ports encrypted: certificates that are right, wrong, over, and exchanged under load; who comes and says nothing; and
+//! `orrery-collector status`, which asks over them.
 
+mod asked;
 mod certs;
 mod client;
+mod doors;
 
 use std::{
     path::PathBuf,

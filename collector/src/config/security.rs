@@ -36,6 +36,18 @@ pub struct SecurityArgs {
     /// Take reports from anybody who reaches the port, on any address.
     #[arg(long, env = "ORRERY_REPORT_NO_AUTH", conflicts_with_all = ["report_client_ca", "report_token_file", "report_token_review"])]
     pub report_no_auth: bool,
+    /// Certificate of the port of Hubble's API (PEM, with its chain); read again when it changes.
+    #[arg(long, env = "ORRERY_HUBBLE_TLS_CERT", value_name = "FILE", requires = "hubble_tls_key")]
+    pub hubble_tls_cert: Option<PathBuf>,
+    /// Its key.
+    #[arg(long, env = "ORRERY_HUBBLE_TLS_KEY", value_name = "FILE", requires = "hubble_tls_cert")]
+    pub hubble_tls_key: Option<PathBuf>,
+    /// Hubble's clients whose certificate one of these authorities signed may ask for flows, and no others.
+    #[arg(long, env = "ORRERY_HUBBLE_CLIENT_CA", value_name = "FILE", requires = "hubble_tls_cert")]
+    pub hubble_client_ca: Option<PathBuf>,
+    /// Give flows to anybody who reaches the port of Hubble's API, on any address.
+    #[arg(long, env = "ORRERY_HUBBLE_NO_AUTH", conflicts_with = "hubble_client_ca")]
+    pub hubble_no_auth: bool,
     /// Certificate of the page's port (PEM, with its chain); read again when it changes.
     #[arg(long, env = "ORRERY_UI_TLS_CERT", value_name = "FILE", requires = "ui_tls_key")]
     pub ui_tls_cert: Option<PathBuf>,
@@ -69,6 +81,8 @@ pub struct Security {
     pub report_tls: Option<TlsFiles>,
     /// Who may report.
     pub reports: reports::Rules,
+    /// How the port of Hubble's API is encrypted, and whose certificates open it.
+    pub hubble_tls: Option<TlsFiles>,
     /// How the page's port is encrypted.
     pub ui_tls: Option<TlsFiles>,
     /// Who may look.
@@ -80,10 +94,11 @@ pub(super) fn read(
     access: Access,
     listen: SocketAddr,
     report_listen: &[ReportAddress],
+    hubble_listen: Option<&ReportAddress>,
 ) -> Result<Security, ConfigError> {
     let part = |flag, value: &str, hint: String| ConfigError::Credential { flag, value: value.to_owned(), hint };
-    let tls = |cert: Option<PathBuf>, key: Option<PathBuf>, client_ca| {
-        cert.zip(key).map(|(cert, key)| TlsFiles { cert, key, client_ca })
+    let tls = |cert: Option<PathBuf>, key: Option<PathBuf>, client_ca, speaks| {
+        cert.zip(key).map(|(cert, key)| TlsFiles { cert, key, client_ca, speaks })
     };
     let mut accounts = Vec::new();
     for value in &args.report_service_account {
@@ -124,17 +139,26 @@ pub(super) fn read(
             return open("report-listen", *address, hint);
         }
     }
+    if let Some(ReportAddress::Tcp(address)) = hubble_listen
+        && !address.ip().to_canonical().is_loopback()
+        && args.hubble_client_ca.is_none()
+        && !args.hubble_no_auth
+    {
+        let hint = "--hubble-client-ca FILE with --hubble-tls-cert and --hubble-tls-key, a loopback address, or --hubble-no-auth";
+        return open("hubble-listen", *address, hint);
+    }
     Ok(Security {
-        report_tls: tls(args.report_tls_cert, args.report_tls_key, args.report_client_ca),
+        report_tls: tls(args.report_tls_cert, args.report_tls_key, args.report_client_ca, "http/1.1"),
         reports: rules,
-        ui_tls: tls(args.ui_tls_cert, args.ui_tls_key, None),
+        hubble_tls: tls(args.hubble_tls_cert, args.hubble_tls_key, args.hubble_client_ca, "h2"),
+        ui_tls: tls(args.ui_tls_cert, args.ui_tls_key, None, "http/1.1"),
         browsers,
     })
 }
 
 impl Security {
     /// What somebody should know who reads the log.
-    pub fn say(&self, listen: SocketAddr, report_listen: &[ReportAddress]) {
+    pub fn say(&self, listen: SocketAddr, report_listen: &[ReportAddress], hubble_listen: Option<&ReportAddress>) {
         let is_wide = |address: &SocketAddr| !address.ip().to_canonical().is_loopback();
         if !self.browsers.ask() && self.browsers.anybody {
             tracing::warn!(address = %listen, "page and API ask for no credentials (--ui-no-auth)");
@@ -143,6 +167,13 @@ impl Security {
         }
         if self.browsers.token_file.is_some() && self.ui_tls.is_none() && is_wide(&listen) {
             tracing::warn!(address = %listen, "logins travel in clear text; hint: --ui-tls-cert, or a proxy with TLS before it");
+        }
+        let certified = self.hubble_tls.as_ref().is_some_and(|tls| tls.client_ca.is_some());
+        if let Some(ReportAddress::Tcp(address)) = hubble_listen
+            && is_wide(address)
+            && !certified
+        {
+            tracing::warn!(%address, "anybody who reaches the port sees all flows (--hubble-no-auth)");
         }
         for address in report_listen {
             let ReportAddress::Tcp(address) = address else { continue };
@@ -182,17 +213,25 @@ mod tests {
                 &["--report-listen", "10.0.0.1:7381"],
                 &["--report-token-review", "--report-service-account", "orrery/agent"],
             ),
+            (&["--hubble-listen", "0.0.0.0:4245"], &["--hubble-no-auth"]),
+            (
+                &["--hubble-listen", "[::]:4245"],
+                &["--hubble-tls-cert", "c", "--hubble-tls-key", "k", "--hubble-client-ca", "a"],
+            ),
         ] {
             let error = check(open).expect_err("refused").to_string();
             assert!(error.contains("hint: ") && error.contains(open[0]), "{error}");
             // Encryption alone says nothing about who asks.
-            let tls = ["--report-tls-cert", "c", "--report-tls-key", "k", "--ui-tls-cert", "c", "--ui-tls-key", "k"];
-            check(&[open, &tls].concat()).expect_err("refused");
+            for tls in
+                ["report", "ui", "hubble"].map(|port| [format!("--{port}-tls-cert=c"), format!("--{port}-tls-key=k")])
+            {
+                check(&[open, &[tls[0].as_str(), &tls[1]]].concat()).expect_err("refused");
+            }
             let config = check(&[open, guarded].concat()).expect("valid");
             assert!(!format!("{config:?}").is_empty());
         }
         for loopback in ["127.0.0.2:1", "[::1]:1", "[::ffff:127.0.0.1]:1"] {
-            check(&["--listen", loopback, "--report-listen", loopback]).expect("valid");
+            check(&["--listen", loopback, "--report-listen", loopback, "--hubble-listen", loopback]).expect("valid");
         }
         for wrong in [
             &["--ui-trusted-header", "a b", "--ui-trusted-proxy", "10.0.0.0/8"][..],

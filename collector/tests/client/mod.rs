@@ -34,6 +34,7 @@ pub(crate) async fn fetch(address: &str, path: &str) -> Option<String> {
 pub(crate) struct Collector {
     pub(crate) browser: String,
     reports: Option<String>,
+    hubble: Option<String>,
     stop: oneshot::Sender<()>,
     task: JoinHandle<anyhow::Result<()>>,
 }
@@ -48,13 +49,15 @@ impl Collector {
         let config = Config::try_from(Args::parse_from(words)).expect("config");
         let listeners = Listeners::bind(&config).await.expect("bind");
         let browser = listeners.browser.local_addr().expect("address").to_string();
-        let reports = listeners.reports.iter().find_map(|listener| match listener {
+        let address = |listener: &ReportListener| match listener {
             ReportListener::Tcp(listener) => listener.local_addr().ok().map(|address| address.to_string()),
             ReportListener::Unix(..) => None,
-        });
+        };
+        let reports = listeners.reports.iter().find_map(address);
+        let hubble = listeners.hubble.as_ref().and_then(address);
         let (stop, stopped) = oneshot::channel::<()>();
         let task = tokio::spawn(collector::run(listeners, config, async move { drop(stopped.await) }));
-        Self { browser, reports, stop, task }
+        Self { browser, reports, hubble, stop, task }
     }
 
     pub(crate) async fn stop(self) {
@@ -70,6 +73,11 @@ impl Collector {
     /// Where agents report.
     pub(crate) fn reports(&self) -> &str {
         self.reports.as_ref().expect("a TCP report listener")
+    }
+
+    /// Where Hubble's clients ask.
+    pub(crate) fn hubble(&self) -> &str {
+        self.hubble.as_ref().expect("a TCP listener for Hubble's clients")
     }
 
     pub(crate) async fn agent(&self) -> Agent {

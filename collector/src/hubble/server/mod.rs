@@ -8,20 +8,23 @@ mod peer;
 pub mod request;
 mod stream;
 
-use std::{io, pin::Pin, sync::Arc, time::Duration};
+use std::{path::Path, pin::Pin, sync::Arc};
 
-use axum::Router;
-use futures_util::stream::unfold;
-use tokio::{
-    net::{TcpListener, UnixListener},
-    sync::{Semaphore, mpsc, oneshot, watch},
+use axum::{
+    Router,
+    body::Body,
+    extract::{Request as HttpRequest, State},
+    middleware::{Next, from_fn_with_state},
+    response::Response as HttpResponse,
 };
+use tokio::sync::{Semaphore, mpsc, oneshot, watch};
 use tokio_stream::{Stream as Items, wrappers::ReceiverStream};
-use tonic::{Request, Response, Status, transport::Server as Grpc};
+use tonic::{Request, Response, Status};
 use tonic_health::{ServingStatus, server::HealthReporter};
 
 use self::{peer::Peers, request::Wish, stream::Stream};
 use crate::{
+    auth,
     hub::{Command, FlowsCommand, HubHandle},
     hubble::proto::{
         observer::{
@@ -31,6 +34,7 @@ use crate::{
         },
         peer::peer_server::PeerServer,
     },
+    metrics::Metrics,
     time::Ns,
 };
 
@@ -40,10 +44,6 @@ pub const HEALTH: &str = "hubble.server.Observer";
 const MAX_REQUEST_BYTES: usize = 64 << 10;
 /// Answers that wait for one client.
 const ANSWER_QUEUE: usize = 256;
-/// A silent connection is asked this often whether it is still there.
-const KEEP_ALIVE: Duration = Duration::from_secs(30);
-/// Requests of one connection at once.
-const MAX_REQUESTS: usize = 32;
 
 /// What the service needs.
 #[derive(Debug, Clone)]
@@ -61,62 +61,27 @@ pub struct Server {
 }
 
 impl Server {
-    /// Serves on TCP until the collector ends.
-    ///
-    /// # Errors
-    /// When the listener fails.
-    pub async fn serve_tcp(self, listener: TcpListener) -> Result<(), tonic::transport::Error> {
-        let incoming = unfold(listener, |listener| async {
-            let accepted = listener.accept().await.and_then(|(stream, _)| {
-                stream.set_nodelay(true)?;
-                Ok::<_, io::Error>(stream)
-            });
-            Some((accepted, listener))
-        });
-        self.serve(incoming, None).await
-    }
-
-    /// Serves on a Unix socket until the collector ends.
-    ///
-    /// # Errors
-    /// When the listener fails.
-    pub async fn serve_unix(self, listener: UnixListener) -> Result<(), tonic::transport::Error> {
-        let path = listener.local_addr().ok().and_then(|address| Some(address.as_pathname()?.display().to_string()));
-        let incoming =
-            unfold(listener, |listener| async { Some((listener.accept().await.map(|(stream, _)| stream), listener)) });
-        self.serve(incoming, path.map(|path| format!("unix://{path}"))).await
-    }
-
-    async fn serve<S>(
-        self,
-        incoming: impl Items<Item = Result<S, io::Error>>,
-        unix: Option<String>,
-    ) -> Result<(), tonic::transport::Error>
-    where
-        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + tonic::transport::server::Connected + Unpin + Send + 'static,
-    {
+    /// The services, for a listener of ours; `unix` is its path where it is a socket. With `certified`, who shows no certificate
+    /// of the port's authority is refused and counted there.
+    pub async fn router(self, unix: Option<&Path>, certified: Option<Arc<Metrics>>) -> Router {
         let reporter = HealthReporter::new();
         reporter.set_service_status(HEALTH, ServingStatus::Serving).await;
         let health = tonic_health::pb::health_server::HealthServer::new(
             tonic_health::server::HealthService::from_health_reporter(reporter),
         );
         let places = Arc::new(Semaphore::new(peer::MAX_PEERS));
+        let unix = unix.map(|path| format!("unix://{}", path.display()));
         let peers = Peers { name: format!("orrery-{}", self.cluster), unix, places, stopped: self.stopped.clone() };
-        let mut stopped = self.stopped.clone();
-        let over = async move { drop(stopped.wait_for(|over| *over).await) };
         let observer = ObserverServer::new(self).max_decoding_message_size(MAX_REQUEST_BYTES);
         let services = Router::new()
             .route_service("/observer.Observer/{*method}", observer)
             .route_service("/peer.Peer/{*method}", PeerServer::new(peers).max_decoding_message_size(MAX_REQUEST_BYTES))
             .route_service("/grpc.health.v1.Health/{*method}", health)
-            .fallback(async || Status::unimplemented("no such service here").into_http::<axum::body::Body>());
-        Grpc::builder()
-            .concurrency_limit_per_connection(MAX_REQUESTS)
-            // A client that is gone without a word must not keep its place.
-            .http2_keepalive_interval(Some(KEEP_ALIVE))
-            .max_concurrent_streams(u32::try_from(MAX_REQUESTS).ok())
-            .serve_with_incoming_shutdown(services, incoming, over)
-            .await
+            .fallback(async || Status::unimplemented("no such service here").into_http::<Body>());
+        match certified {
+            Some(metrics) => services.layer(from_fn_with_state(metrics, guard)),
+            None => services,
+        }
     }
 
     /// Asks the hub.
@@ -126,6 +91,15 @@ impl Server {
         self.hub.commands.send(Command::Flows(command(reply))).await.map_err(|_| closing())?;
         answer.await.map_err(|_| closing())
     }
+}
+
+async fn guard(State(metrics): State<Arc<Metrics>>, request: HttpRequest, next: Next) -> HttpResponse {
+    if auth::peer(request.extensions()).certified {
+        return next.run(request).await;
+    }
+    metrics.refused_requests.get_or_create(&[("port", "hubble"), ("reason", "missing")]).inc();
+    let hint = "hint: --tls-client-cert-file and --tls-client-key-file, signed by the authority of --hubble-client-ca";
+    Status::unauthenticated(format!("no certificate; {hint}")).into_http::<Body>()
 }
 
 #[tonic::async_trait]

@@ -9,8 +9,9 @@ use tokio::{
     time::{sleep_until, timeout},
 };
 
-use super::{TlsArgs, fetch::Orrery, observe::for_each};
+use super::{TlsArgs, observe::for_each};
 use crate::{
+    ask::Orrery,
     clock,
     hubble::{
         client::{self, Event, QUEUE, Server},
@@ -32,15 +33,8 @@ pub struct Compare {
     /// Hubble's flows: HOST:PORT, tls://HOST:PORT, unix:PATH; a file that `hubble observe -o jsonpb` wrote; `-` is standard input.
     #[arg(long, value_name = "SERVER|FILE|-")]
     hubble: String,
-    /// The collector.
-    #[arg(long, default_value = "http://127.0.0.1:7380", value_name = "URL")]
-    orrery: String,
-    /// A file whose first line is a token for the collector.
-    #[arg(long, env = "ORRERY_TOKEN_FILE", value_name = "FILE")]
-    orrery_token_file: Option<PathBuf>,
-    /// The authority of the collector's certificate, in PEM.
-    #[arg(long, value_name = "FILE")]
-    orrery_ca: Option<PathBuf>,
+    #[command(flatten)]
+    orrery: Orrery,
     /// How long both are followed; a file says itself what time it is of.
     #[arg(long = "for", default_value = "60s", value_name = "DURATION", value_parser = humantime::parse_duration)]
     span: Duration,
@@ -70,8 +64,7 @@ fn share(text: &str) -> Result<f64, String> {
 impl Compare {
     /// Whether enough agrees.
     pub async fn run(self) -> anyhow::Result<bool> {
-        let Self { orrery, orrery_token_file: token, orrery_ca: authority, hubble, .. } = &self;
-        let orrery = Orrery { url: orrery.clone(), token: token.clone(), authority: authority.clone() };
+        let (orrery, hubble) = (self.orrery.clone(), &self.hubble);
         let file = PathBuf::from(hubble);
         let is_file = hubble == "-" || !hubble.contains("://") && !hubble.starts_with("unix:") && file.exists();
         let (output, min_agreement) = (self.output, self.min_agreement);

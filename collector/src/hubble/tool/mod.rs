@@ -1,7 +1,6 @@
 //! `orrery-collector observe` and `compare`: what they are told, and how they end.
 
 mod compare;
-mod fetch;
 mod observe;
 
 use std::{

@@ -1,9 +1,12 @@
-//! Asks a collector for its graph.
+//! Asks a running collector over its page's port, as the tools do that stand beside it.
+
+mod status;
 
 use std::{path::PathBuf, sync::Arc, time::Duration};
 
 use anyhow::{Context as _, bail};
 use bytes::Bytes;
+use clap::Args;
 use http::{Request, StatusCode, header};
 use http_body_util::{BodyExt as _, Empty, Limited};
 use hyper_util::rt::TokioIo;
@@ -18,36 +21,55 @@ use tokio::{
 };
 use tokio_rustls::TlsConnector;
 
-use crate::view::Snapshot;
+pub use self::status::StatusTool;
+use crate::{status::Status, view::Snapshot};
 
 /// How long an answer may take.
 const TIMEOUT: Duration = Duration::from_secs(30);
 /// The largest graph that is read, in bytes: some 250,000 edges.
 const MAX_BYTES: usize = 512 << 20;
 
-/// A collector.
-#[derive(Debug, Clone)]
-pub(super) struct Orrery {
-    /// `http://HOST:PORT` or `https://HOST:PORT`.
-    pub(super) url: String,
-    /// A file with a bearer token in its first line.
-    pub(super) token: Option<PathBuf>,
-    /// The authority of its certificate.
-    pub(super) authority: Option<PathBuf>,
+/// Which collector, and what it is shown.
+#[derive(Debug, Clone, Args)]
+pub struct Orrery {
+    /// The collector: http://HOST:PORT or https://HOST:PORT.
+    #[arg(long = "orrery", default_value = "http://127.0.0.1:7380", value_name = "URL")]
+    url: String,
+    /// A file whose first line is a token for the collector.
+    #[arg(long = "orrery-token-file", env = "ORRERY_TOKEN_FILE", value_name = "FILE")]
+    token: Option<PathBuf>,
+    /// The authority of the collector's certificate, in PEM.
+    #[arg(long = "orrery-ca", value_name = "FILE")]
+    authority: Option<PathBuf>,
 }
 
 impl Orrery {
     /// Its graph by pod.
-    pub(super) async fn graph(&self) -> anyhow::Result<Snapshot> {
-        let asked = timeout(TIMEOUT, self.ask()).await;
+    ///
+    /// # Errors
+    /// When it does not answer, or not with a graph.
+    pub async fn graph(&self) -> anyhow::Result<Snapshot> {
+        self.read("graph", "/api/v1/graph?view=pod").await
+    }
+
+    /// How it stands.
+    ///
+    /// # Errors
+    /// When it does not answer, or not with its status.
+    pub async fn status(&self) -> anyhow::Result<Status> {
+        self.read("status", "/api/v1/status").await
+    }
+
+    async fn read<T: serde::de::DeserializeOwned>(&self, what: &str, path: &str) -> anyhow::Result<T> {
+        let asked = timeout(TIMEOUT, self.ask(path)).await;
         let body = asked.unwrap_or_else(|_| bail!("no answer within {} s", TIMEOUT.as_secs()));
-        let body = body.with_context(|| format!("ask Orrery for its graph: {}", self.url))?;
+        let body = body.with_context(|| format!("ask Orrery for its {what}: {}", self.url))?;
         serde_json::from_slice(&body).with_context(|| {
-            format!("read Orrery's graph: {}; hint: this program and the collector must be of one version", self.url)
+            format!("read Orrery's {what}: {}; hint: this program and the collector must be of one version", self.url)
         })
     }
 
-    async fn ask(&self) -> anyhow::Result<Bytes> {
+    async fn ask(&self, path: &str) -> anyhow::Result<Bytes> {
         const HINT: &str = "hint: --orrery http://127.0.0.1:7380, or https://";
         let (tls, rest) = match (self.url.strip_prefix("https://"), self.url.strip_prefix("http://")) {
             (Some(rest), _) => (true, rest),
@@ -63,7 +85,7 @@ impl Orrery {
         if host.is_empty() || host.contains('/') {
             bail!("no address of a collector; {HINT}");
         }
-        let mut request = Request::get("/api/v1/graph?view=pod").header(header::HOST, authority);
+        let mut request = Request::get(path).header(header::HOST, authority);
         if let Some(path) = &self.token {
             let text = std::fs::read_to_string(path).with_context(|| format!("read {}", path.display()))?;
             let token = text.lines().next().unwrap_or_default().trim();
