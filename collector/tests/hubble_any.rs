@@ -3,11 +3,12 @@
 use collector::hubble::{
     fold::{Bounds, Fold},
     json::Response,
-    pick, print,
+    print,
     proto::{
         flow::FlowFilter,
         observer::{GetFlowsResponse, get_flows_response::ResponseTypes},
     },
+    server::filter::Filters,
 };
 use proptest::prelude::*;
 use prost::Message as _;
@@ -20,7 +21,7 @@ fn take(fold: &mut Fold, response: &Response, arrived: Option<i64>) {
     let _ = response.to_json();
     if let Some(ResponseTypes::Flow(flow)) = &response.message.response_types {
         let filter = FlowFilter { source_ip: vec!["10.0.0.0/8".to_owned()], ..FlowFilter::default() };
-        let _ = pick::passes(flow, &[filter], &[]);
+        let _ = Filters::of_hubble(&[filter], &[]).expect("a filter").pass(flow);
     }
     fold.add(&response.message, arrived);
 }

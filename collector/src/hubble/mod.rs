@@ -5,7 +5,6 @@ pub mod client;
 pub mod compare;
 pub mod fold;
 pub mod json;
-pub mod pick;
 pub mod print;
 pub mod proto;
 pub mod server;

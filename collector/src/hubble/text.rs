@@ -1,6 +1,6 @@
 //! Words for what Hubble's flows hold in numbers: who an identity is, what a packet was, why it was dropped. Pure.
 
-use super::proto::flow::{DropReason, Flow, Layer4, Layer7, TcpFlags, layer4::Protocol, layer7::Record};
+use super::proto::flow::{DropReason, Flow, L7FlowType, Layer4, Layer7, TcpFlags, layer4::Protocol, layer7::Record};
 
 /// The name of a reserved identity, which is no pod's.
 #[must_use]
@@ -26,8 +26,9 @@ pub const fn reserved_identity(identity: u32) -> Option<&'static str> {
 #[must_use]
 pub fn summary(flow: &Flow) -> String {
     match (&flow.l7, &flow.l4) {
-        (Some(Layer7 { record: Some(record), latency_ns, .. }), _) => {
-            l7(record, *latency_ns, flow.is_reply == Some(true))
+        (Some(Layer7 { record: Some(record), latency_ns, r#type, .. }), _) => {
+            let reply = flow.is_reply == Some(true) || *r#type == i32::from(L7FlowType::Response);
+            l7(record, *latency_ns, reply)
         }
         (_, Some(Layer4 { protocol: Some(protocol) })) => l4(protocol),
         _ => String::new(),

@@ -1,5 +1,7 @@
-//! Filters of a request: which flows pass. What cannot be answered is refused by its field's name, never passed over. Pure.
+//! Filters of a request, or of `observe` on a file: which flows pass. What cannot be answered is refused by its field's name,
+//! never passed over. Pure.
 
+mod refuse;
 mod value;
 
 use std::net::IpAddr;
@@ -9,7 +11,10 @@ use wire::{
     v1::FlowTerm,
 };
 
-use self::value::{known_label, like, named, network, pattern, protocol, protocol_numbers, reserved};
+use self::{
+    refuse::{refuse, unseen},
+    value::{known_label, like, named, network, pattern, protocol, protocol_numbers, reserved},
+};
 use crate::hubble::proto::flow::{
     Endpoint, Flow, FlowFilter, IpVersion, Service, TcpFlags, TrafficDirection, Verdict, layer4::Protocol,
 };
@@ -39,11 +44,20 @@ pub struct Filters {
 }
 
 impl Filters {
-    /// Reads both lists.
+    /// Reads both lists, for flows of ours.
     ///
     /// # Errors
     /// When a field cannot be answered.
     pub fn new(white: &[FlowFilter], black: &[FlowFilter]) -> Result<Self, Refused> {
+        white.iter().chain(black).try_for_each(unseen)?;
+        Self::of_hubble(white, black)
+    }
+
+    /// The same for flows that Hubble told, which sees what we do not.
+    ///
+    /// # Errors
+    /// As [`Filters::new`].
+    pub fn of_hubble(white: &[FlowFilter], black: &[FlowFilter]) -> Result<Self, Refused> {
         let compiled = |field, list: &[FlowFilter]| {
             if list.len() > MAX_FILTERS {
                 return Err(Refused { field, why: format!("more than {MAX_FILTERS} filters") });
@@ -319,9 +333,12 @@ fn of_packets(f: &FlowFilter, checks: &mut Checks) -> Result<(), Refused> {
         &f.node_name,
         |text| pattern(text),
         |wanted, flow| {
-            // A pattern may begin with the cluster's name.
-            let node = wanted.rsplit_once('/').map_or(wanted.as_str(), |(_, node)| node);
-            node.is_empty() || like(node, &flow.node_name)
+            // Either may begin with the cluster's name.
+            let (cluster, node) =
+                wanted.rsplit_once('/').map_or((None, wanted.as_str()), |(of, node)| (Some(of), node));
+            let name = flow.node_name.as_str();
+            let (held, name) = name.rsplit_once('/').map_or((None, name), |(of, name)| (Some(of), name));
+            (node.is_empty() || like(node, name)) && cluster.zip(held).is_none_or(|(wanted, held)| like(wanted, held))
         },
     )?;
     checks.add(
@@ -350,38 +367,6 @@ fn of_packets(f: &FlowFilter, checks: &mut Checks) -> Result<(), Refused> {
             })
         },
     )
-}
-
-/// Fields that ask for what is not known here.
-fn refuse(f: &FlowFilter) -> Result<(), Refused> {
-    let http = "HTTP is not seen";
-    let fields = [
-        ("http_status_code", f.http_status_code.is_empty(), http),
-        ("http_method", f.http_method.is_empty(), http),
-        ("http_path", f.http_path.is_empty(), http),
-        ("http_url", f.http_url.is_empty(), http),
-        ("http_header", f.http_header.is_empty(), http),
-        (
-            "dns_query",
-            f.dns_query.is_empty(),
-            "regular expressions are not evaluated; hint: --fqdn takes patterns with *",
-        ),
-        ("trace_id", f.trace_id.is_empty(), "requests are not traced"),
-        ("ip_trace_id", f.ip_trace_id.is_empty(), "IP options are not read"),
-        ("uuid", f.uuid.is_empty(), "flows have no UUID"),
-        ("source_ip_xlated", f.source_ip_xlated.is_empty(), "translated addresses are not joined to flows"),
-        ("node_labels", f.node_labels.is_empty(), "labels of nodes are not kept"),
-        ("encrypted", f.encrypted.is_empty(), "whether a packet was encrypted is not known"),
-        (
-            "experimental",
-            f.experimental.as_ref().is_none_or(|one| one.cel_expression.is_empty()),
-            "CEL is not evaluated",
-        ),
-    ];
-    match fields.into_iter().find(|(_, empty, _)| !empty) {
-        Some((field, _, why)) => Err(Refused { field, why: why.to_owned() }),
-        None => Ok(()),
-    }
 }
 
 fn includes(held: &TcpFlags, wanted: &TcpFlags) -> bool {

@@ -9,10 +9,13 @@ use wire::v1::{FlowDns, FlowEvent, FlowEventKind, Point, Side};
 
 use crate::{
     flows::{End, Seen},
-    hubble::proto::flow::{
-        CiliumEventType, Dns, DropReason, Emitter, Endpoint, Flow, FlowType, IcmPv4, IcmPv6, Ip, IpVersion, L7FlowType,
-        Layer4, Layer7, NetworkInterface, Sctp, Service, Tcp, TcpFlags, TraceObservationPoint, TrafficDirection, Udp,
-        Verdict, Workload, layer4::Protocol, layer7::Record,
+    hubble::{
+        proto::flow::{
+            CiliumEventType, Dns, DropReason, Emitter, Endpoint, Flow, FlowType, IcmPv4, IcmPv6, Ip, IpVersion,
+            L7FlowType, Layer4, Layer7, NetworkInterface, Sctp, Service, Tcp, TcpFlags, TraceObservationPoint,
+            TrafficDirection, Udp, Verdict, Workload, layer4::Protocol, layer7::Record,
+        },
+        text,
     },
     names::Owner,
     time::{Ns, SECOND},
@@ -84,7 +87,7 @@ pub fn flow(seen: &Seen, cluster: &str) -> Flow {
         extensions: extensions(event),
         ..Flow::default()
     };
-    flow.summary = summary(&flow);
+    flow.summary = text::summary(&flow);
     flow
 }
 
@@ -265,30 +268,6 @@ fn extensions(event: &FlowEvent) -> Option<Any> {
     text("opened_by", if event.guessed { "guess" } else { "" });
     let value = Struct { fields };
     (!value.fields.is_empty()).then(|| Any { type_url: STRUCT.to_owned(), value: value.encode_to_vec() })
-}
-
-fn summary(flow: &Flow) -> String {
-    if let Some(Record::Dns(dns)) = flow.l7.as_ref().and_then(|l7| l7.record.as_ref()) {
-        let what = if flow.reply { "DNS Answer" } else { "DNS Query" };
-        return format!("{what} {} {}", dns.query, dns.qtypes.join(","));
-    }
-    match flow.l4.as_ref().and_then(|l4| l4.protocol.as_ref()) {
-        Some(Protocol::Tcp(tcp)) => {
-            let flags = tcp.flags.unwrap_or_default();
-            let names = [(flags.syn, "SYN"), (flags.ack, "ACK"), (flags.fin, "FIN"), (flags.rst, "RST")];
-            let set: Vec<_> = names.into_iter().filter_map(|(set, name)| set.then_some(name)).collect();
-            if set.is_empty() { "TCP".to_owned() } else { format!("TCP Flags: {}", set.join(", ")) }
-        }
-        Some(Protocol::Udp(_)) => "UDP".to_owned(),
-        Some(Protocol::Sctp(_)) => "SCTP".to_owned(),
-        Some(Protocol::IcmPv4(icmp)) => {
-            format!("ICMPv4 {}", if icmp.r#type == 8 { "EchoRequest" } else { "EchoReply" })
-        }
-        Some(Protocol::IcmPv6(icmp)) => {
-            format!("ICMPv6 {}", if icmp.r#type == 128 { "EchoRequest" } else { "EchoReply" })
-        }
-        None => String::new(),
-    }
 }
 
 #[cfg(test)]

@@ -17,11 +17,12 @@ use crate::{
     hubble::{
         client::{self, Event, QUEUE, Server},
         json::Response,
-        pick, print,
+        print,
         proto::{
             flow::{FlowFilter, Verdict},
             observer::{GetFlowsRequest, get_flows_response::ResponseTypes},
         },
+        server::filter::Filters as Lists,
     },
     time::SECOND,
 };
@@ -79,7 +80,7 @@ struct Filters {
     /// An end in the namespace.
     #[arg(short, long, value_name = "NAMESPACE")]
     namespace: Vec<String>,
-    /// An end that is such a pod: [NAMESPACE/]PREFIX.
+    /// An end that is such a pod: [NAMESPACE/]PREFIX; without one, of the namespace `default`, as `hubble` has it.
     #[arg(long, value_name = "POD")]
     pod: Vec<String>,
     /// From such a pod.
@@ -210,17 +211,18 @@ impl Observe {
         Ok(())
     }
 
-    fn wants(&self, response: &Response, [white, black]: &[Vec<FlowFilter>; 2]) -> bool {
+    fn wants(&self, response: &Response, lists: &Lists) -> bool {
         let Some(ResponseTypes::Flow(flow)) = &response.message.response_types else { return true };
         let at = |time: &Timestamp| (time.seconds, time.nanos);
         let time = flow.time.as_ref().map(at);
         self.since.as_ref().map(at).is_none_or(|since| time >= Some(since))
             && self.until.as_ref().map(at).is_none_or(|until| time.is_some_and(|time| time <= until))
-            && pick::passes(flow, white, black)
+            && lists.pass(flow)
     }
 
     fn file(&self, path: &Path, out: &mut impl Write) -> anyhow::Result<()> {
-        let lists = self.filters.lists();
+        let [white, black] = self.filters.lists();
+        let lists = Lists::of_hubble(&white, &black)?;
         let last = self.last.map(|last| usize::try_from(last).unwrap_or(usize::MAX));
         let mut kept: VecDeque<Response> = VecDeque::new();
         for_each(path, |response| {

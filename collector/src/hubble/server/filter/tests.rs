@@ -2,8 +2,9 @@
 
 use super::{Filters, MAX_FILTERS, MAX_VALUES, terms, value::like};
 use crate::hubble::proto::flow::{
-    CiliumEventType, Endpoint, EventTypeFilter, Flow, FlowFilter, HttpHeader, Ip, Layer4, Layer7, NetworkInterface,
-    Service, Tcp, TcpFlags, Udp, Workload, flow_filter::Experimental, layer4::Protocol, layer7::Record,
+    CiliumEventType, Endpoint, EventTypeFilter, Flow, FlowFilter, Http, HttpHeader, Ip, Layer4, Layer7,
+    NetworkInterface, Service, Tcp, TcpFlags, Udp, Workload, flow_filter::Experimental, layer4::Protocol,
+    layer7::Record,
 };
 
 fn end(pod: &str, kind: &str) -> Option<Endpoint> {
@@ -199,5 +200,19 @@ fn patterns() {
         ("ab*bc", "abc", false),
     ] {
         assert_eq!(like(pattern, text), fits, "{pattern} {text}");
+    }
+}
+
+#[test]
+fn what_hubble_sees_and_we_do_not_is_asked_of_its_flows_alone() {
+    let of = |name: &str| [FlowFilter { protocol: vec![name.to_owned()], ..FlowFilter::default() }];
+    let http = Layer7 { record: Some(Record::Http(Http::default())), ..Layer7::default() };
+    let flow = Flow { l7: Some(http), node_name: "kind/worker-1".to_owned(), ..syn() };
+    assert!(Filters::of_hubble(&of("HTTP"), &[]).expect("filters").pass(&flow));
+    assert!(!Filters::of_hubble(&of("dns"), &[]).expect("filters").pass(&flow));
+    assert!(Filters::new(&of("http"), &[]).is_err() && Filters::new(&[], &of("http")).is_err());
+    for (pattern, fits) in [("worker-*", true), ("kind/worker-1", true), ("k*/", true), ("other/worker-1", false)] {
+        let filter = [FlowFilter { node_name: vec![pattern.to_owned()], ..FlowFilter::default() }];
+        assert_eq!(Filters::new(&filter, &[]).expect("filters").pass(&flow), fits, "{pattern}");
     }
 }

@@ -109,12 +109,14 @@ pub(super) fn reserved(number: u32) -> Result<u32, String> {
 pub(super) enum Wanted {
     Numbers(Vec<u32>),
     Dns,
+    Http,
 }
 
 impl Wanted {
     pub(super) fn fits(&self, flow: &Flow) -> bool {
         match self {
             Self::Dns => flow.l7.as_ref().is_some_and(|l7| matches!(l7.record, Some(Record::Dns(_)))),
+            Self::Http => flow.l7.as_ref().is_some_and(|l7| matches!(l7.record, Some(Record::Http(_)))),
             Self::Numbers(numbers) => {
                 let held = match flow.l4.as_ref().and_then(|l4| l4.protocol.as_ref()) {
                     Some(Protocol::Tcp(_)) => 6,
@@ -134,7 +136,8 @@ pub(super) fn protocol(name: &str) -> Result<Wanted, String> {
     match protocol_numbers(name) {
         Some(numbers) => Ok(Wanted::Numbers(numbers)),
         None if name.eq_ignore_ascii_case("dns") => Ok(Wanted::Dns),
-        None => Err(format!("{name}: seen are tcp, udp, sctp, icmp, icmpv4, icmpv6 and dns")),
+        None if name.eq_ignore_ascii_case("http") => Ok(Wanted::Http),
+        None => Err(format!("{name} is no protocol; hint: tcp, udp, sctp, icmp, icmpv4, icmpv6, dns or http")),
     }
 }
 

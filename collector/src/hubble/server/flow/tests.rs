@@ -158,6 +158,8 @@ fn dns() {
     assert_eq!((dns.query.as_str(), dns.qtypes[0].as_str(), dns.ttl), ("api.example.com.", "AAAA", 30));
     assert_eq!((dns.ips.len(), dns.rrtypes.as_slice()), (2, &["A".to_owned()][..]));
     assert_eq!(extension(&answer, "num_responses"), Some(Kind::NumberValue(2.0)));
+    let said = format!("DNS Answer {:?} TTL: 30 (api.example.com. AAAA)", dns.ips.join(","));
+    assert_eq!(answer.summary, said);
     let query = message(FlowEventKind::DnsQuery);
     assert_eq!((query.l7.map(|l7| l7.r#type), query.summary.as_str()), (Some(1), "DNS Query api.example.com. AAAA"));
 }
