@@ -6,7 +6,7 @@ use std::process::Command;
 
 use anyhow::{Context as _, bail};
 
-use crate::sys;
+use crate::{setup, sys};
 
 /// Options of `cargo xtask fuzz`.
 #[derive(clap::Args, Debug)]
@@ -26,14 +26,18 @@ pub(crate) struct Args {
 const SECONDS_AN_INPUT: u32 = 10;
 /// So is one that takes more memory: a report may unpack to 32 MiB, and a small multiple of it.
 const MEMORY_MIB: u32 = 1_024;
+/// Longer inputs are not kept, in bytes.
+const MAX_KEPT: usize = 1_024;
 
 /// Builds the fuzzer and runs the targets, one after the other.
 pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
     let corpora = sys::root().join("fuzz/corpus");
     let wanted = targets(&corpora, &args.targets)?;
+    setup::fuzzer()?;
     let mut build = sys::cargo();
-    build.args(["build", "--locked", "-p", "fuzz", "--bin", "fuzz", "--features", "libfuzzer"]);
-    build.env("RUSTC_WORKSPACE_WRAPPER", sys::root().join("fuzz/rustc.sh"));
+    // With the whole workspace features are unified as in tests: of dependencies only the engine is built anew.
+    build.args(["build", "--locked", "--workspace", "--bin", "fuzz", "--features", "fuzz/libfuzzer"]);
+    build.env("RUSTC_WORKSPACE_WRAPPER", sys::root().join("fuzz/rustc.sh")).env("AYA_BUILD_SKIP", "1");
     let status = build.status().context("start cargo")?;
     if !status.success() {
         bail!("the fuzzer was not built ({status}); hint: it needs a C++ compiler beside Rust");
@@ -49,7 +53,9 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         command.arg(format!("-timeout={SECONDS_AN_INPUT}")).arg(format!("-rss_limit_mb={MEMORY_MIB}"));
         command.arg(format!("-artifact_prefix={}-", grown.display()));
         let mut merge = Command::new(&program);
-        merge.env("ORRERY_FUZZ", name).arg("-merge=1").arg(&kept).arg(&grown);
+        // By code that is reached, not by how often: every kept input is a test, with its changes.
+        merge.env("ORRERY_FUZZ", name).args(["-merge=1", "-use_counters=0"]);
+        merge.arg(format!("-max_len={MAX_KEPT}")).arg(&kept).arg(&grown);
         command.arg(format!("-max_total_time={}", args.seconds)).arg("-print_final_stats=1").arg(&grown).arg(&kept);
         println!("\n── fuzz {name}: {} s", args.seconds);
         if !command.status().with_context(|| format!("start {}", program.display()))?.success() {

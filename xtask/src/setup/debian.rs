@@ -32,6 +32,10 @@ pub(super) const TEST: &[Need] = &[
     need("kubectl", "kubernetes-client", "to build the manifests as a user would"),
 ];
 
+/// What only the fuzzer needs.
+pub(super) const FUZZ: &[Need] =
+    &[need("cc", "gcc", "to link Rust programs"), need("c++", "g++", "to compile libFuzzer's engine")];
+
 /// What only images need.
 pub(super) const IMAGE: &[Need] = &[
     need("buildah", "buildah", "to build images"),

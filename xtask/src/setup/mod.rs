@@ -52,6 +52,11 @@ pub(crate) fn run(purpose: Purpose, args: &Args) -> anyhow::Result<()> {
     ui::ensure(&mut apt)
 }
 
+/// What building the fuzzer needs, beside Rust.
+pub(crate) fn fuzzer() -> anyhow::Result<()> {
+    debian::ensure(&mut Apt::default(), &debian::FUZZ.iter().collect::<Vec<_>>())
+}
+
 /// What building and running images needs, beside all the rest.
 pub(crate) fn images() -> anyhow::Result<()> {
     debian::ensure(&mut Apt::default(), &debian::IMAGE.iter().collect::<Vec<_>>())
