@@ -11,6 +11,11 @@
 //! the edge's first packet on, else the least of `sent(t0) - received(t0')` over pairs with `t0 >= t0' + delta`. Every pair
 //! gives a lower bound, so the least surplus gives the best one, and traffic in flight, skewed clocks and late or missing
 //! reports can only hide loss for a moment, never make it up. What is shown is the least bound of the last two seconds.
+//!
+//! The bound trails what was really lost by what is on the road within `delta`, and catches up whenever the traffic pauses:
+//! a packet may be confirmed long after it was lost. So whether an edge loses packets *now* is told by another number, the
+//! gap between both sides at one instant: it has to have grown within the last ten seconds by more than it wavers, and more
+//! has to be confirmed than was in the gap when it last stood still.
 
 use std::collections::VecDeque;
 
@@ -22,6 +27,8 @@ pub const TRANSIT: Ns = 250 * MS;
 const CONFIRM: Ns = 2 * SECOND;
 /// The ratio is taken over this span.
 const RATIO_SPAN: Ns = 10 * SECOND;
+/// The gap grows when it does by so many times what its means may be off by.
+const WAVERS: f64 = 2.0;
 /// Estimates kept per direction.
 const MAX_ESTIMATES: usize = 64;
 /// Estimates are this far apart at least.
@@ -83,11 +90,38 @@ struct Estimate {
     at: Ns,
     /// Lower bound of what was lost up to `at`.
     bound: i64,
-    /// The same with the receiver's count interpolated at `at` itself: a guess, for the ratio only.
-    guess: f64,
+    /// Sent less received at `at` itself, the receiver's count interpolated: a guess of what was lost, surplus included.
+    gap: f64,
     sent: u64,
-    /// What was shown as lost when this estimate was made.
-    shown: u64,
+}
+
+/// The middle of some estimates.
+struct Middle {
+    at: f64,
+    gap: f64,
+    /// The variance of `gap`.
+    variance: f64,
+}
+
+impl Middle {
+    fn of<'a>(estimates: impl Iterator<Item = &'a Estimate> + Clone) -> Option<Self> {
+        let first = estimates.clone().next()?.at;
+        let count = estimates.clone().count() as f64;
+        let mean = |value: &dyn Fn(&Estimate) -> f64| estimates.clone().map(value).sum::<f64>() / count;
+        let gap = mean(&|estimate| estimate.gap);
+        let variance = mean(&|estimate| (estimate.gap - gap).powi(2)) / count;
+        Some(Self { at: first as f64 + mean(&|estimate| (estimate.at - first) as f64), gap, variance })
+    }
+}
+
+/// How the gap between both sides grew over the estimates at hand.
+struct Growth {
+    /// By so many packets.
+    packets: f64,
+    /// They are more than the gap wavers by.
+    certain: bool,
+    /// The gap at the end, from and to.
+    gap: [f64; 2],
 }
 
 /// What is known of the loss in one direction.
@@ -118,6 +152,10 @@ pub struct Direction {
     surplus: Option<i64>,
     estimates: VecDeque<Estimate>,
     paired_to: Option<Ns>,
+    /// It loses packets now.
+    losing: bool,
+    /// The gap when it last stood still: what is confirmed up to here was lost before.
+    settled: f64,
 }
 
 impl Direction {
@@ -166,15 +204,19 @@ impl Direction {
             self.paired_to = Some(sent.at);
         }
         let due = sent.at.saturating_add(delta);
-        let (Some(surplus), Some(got), Some(guess)) =
+        let (Some(surplus), Some(got), Some(between)) =
             (self.surplus, receiver.at_or_after(due), receiver.between(sent.at))
         else {
             return;
         };
         let bound = difference(sent.count, got.count).saturating_sub(surplus);
-        let guess = sent.count as f64 - guess - surplus as f64;
-        self.estimates.push_back(Estimate { at: sent.at, bound, guess, sent: sent.count, shown: self.shown });
+        if self.estimates.is_empty() {
+            self.settled = surplus as f64;
+        }
+        let gap = sent.count as f64 - between;
+        self.estimates.push_back(Estimate { at: sent.at, bound, gap, sent: sent.count });
         self.confirm(sent.at);
+        self.judge(surplus);
     }
 
     fn confirm(&mut self, newest: Ns) {
@@ -194,9 +236,33 @@ impl Direction {
         } else if spans {
             self.shown = self.shown.max(least);
         }
-        if let Some(estimate) = self.estimates.back_mut() {
-            estimate.shown = self.shown;
+    }
+
+    /// Decides whether packets are being lost now.
+    fn judge(&mut self, surplus: i64) {
+        let Some(Growth { certain, gap: [least, most], .. }) = self.growth() else { return };
+        if !certain {
+            // Once it ceased, what comes to be confirmed must be beyond doubt to be new; else slow loss must not hide.
+            self.settled = if self.losing { most } else { self.settled.max(least) };
         }
+        self.losing = certain && (self.losing || self.shown as f64 + surplus as f64 > self.settled);
+    }
+
+    /// How the gap grew, by the means of its first and its last two seconds.
+    fn growth(&self) -> Option<Growth> {
+        let (first, last) = (self.estimates.front()?.at, self.estimates.back()?.at);
+        let part = CONFIRM.min((last - first) / 3);
+        let early = Middle::of(self.estimates.iter().filter(|estimate| estimate.at <= first + part))?;
+        let late = Middle::of(self.estimates.iter().filter(|estimate| estimate.at >= last - part))?;
+        if late.at <= early.at {
+            return None;
+        }
+        // Between the two middles is less than the whole span.
+        let whole = (last - first) as f64 / (late.at - early.at);
+        let grown = late.gap - early.gap;
+        let unsure = (WAVERS * (early.variance + late.variance).sqrt()).max(0.5);
+        let gap = [late.gap - unsure, late.gap + unsure];
+        Some(Growth { packets: grown * whole, certain: grown > unsure, gap })
     }
 
     /// The newest estimate's time: `None` before the first.
@@ -221,9 +287,10 @@ impl Direction {
         let first =
             self.estimates.iter().find(|estimate| estimate.at >= last.at.saturating_sub(RATIO_SPAN)).unwrap_or(last);
         let recent_sent = last.sent.saturating_sub(first.sent) as f64;
-        // Without a confirmed packet the interpolated guess means nothing: it wavers around 0.
-        let recent_lost =
-            if last.shown > first.shown { (last.guess - first.guess).clamp(0.0, recent_sent) } else { 0.0 };
+        let recent_lost = match self.growth() {
+            Some(growth) if self.losing => growth.packets.clamp(0.0, recent_sent),
+            _ => 0.0,
+        };
         Some(Loss { lost, recent_lost, recent_sent })
     }
 }

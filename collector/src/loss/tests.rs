@@ -114,6 +114,46 @@ fn loss_is_shown_soon_and_exact_once_quiet() {
     assert_eq!(end.2, 0.0, "nothing moves any more");
 }
 
+/// Packets that are confirmed long after they were lost, as traffic that pauses or slows makes it happen, light nothing again.
+#[test]
+fn a_healed_edge_stays_healed() {
+    let (from, healed, end) = (10 * SECOND, 25 * SECOND, 70 * SECOND);
+    for (seed, drop_every) in [(1_u64, 2), (2, 8), (3, 8), (4, 12)] {
+        let mut random = seed;
+        let mut next = |below: i64| {
+            random = random.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+            ((random >> 33) as i64) % below
+        };
+        let mut packets = Vec::new();
+        let mut at = 0;
+        while at < end {
+            at += next(20) * MS;
+            if next(200) == 0 {
+                at += 400 * MS;
+            }
+            let lost = (from..healed).contains(&at) && next(drop_every) == 0;
+            packets.push(Packet { sent: at, arrived: (!lost).then_some(at + (1 + next(3)) * MS) });
+        }
+        let mut ragged = || {
+            let steps: Vec<Ns> = (0..400).map(|_| (190 + next(60)) * MS).collect();
+            let ticks = steps.iter().scan(0, |at, step| {
+                *at += step;
+                Some(*at)
+            });
+            Watch { ticks: ticks.take_while(|&at| at <= end).collect(), off: 0, since: 0 }
+        };
+        let (sender, receiver) = (ragged(), ragged());
+        let shown = run(&packets, &sender, &receiver, 5 * MS, end, true);
+        let losing: Vec<Ns> = shown.iter().filter(|(.., ratio)| *ratio > 0.0).map(|(at, ..)| *at).collect();
+        let (Some(&first), Some(&last)) = (losing.first(), losing.last()) else { panic!("seed {seed}: nothing seen") };
+        assert!(first > from && first < healed, "seed {seed}: first shown at {first}");
+        // Ten seconds are looked back over, and the means at their ends are of two.
+        assert!(last < healed + 14 * SECOND, "seed {seed}: losing still at {last}");
+        let again = shown.windows(2).filter(|pair| pair[1].0 > healed && pair[0].2 == 0.0 && pair[1].2 > 0.0).count();
+        assert_eq!(again, 0, "seed {seed}: lit again");
+    }
+}
+
 #[test]
 fn the_shown_count_never_exceeds_the_truth() {
     let packets = stream(1_000, 10 * SECOND, Some(50));
