@@ -1,7 +1,7 @@
 /** The page's frame, wide and narrow. */
 import { useEffect } from 'preact/hooks';
-import { Tables } from './drawer';
 import { MapIcon as MapSign, MoreIcon, NodesIcon, TableIcon } from './icons';
+import { lazy } from './lazy';
 import { Legend, TopPicker } from './legend';
 import { MapView } from './map';
 import { Banners, EmptyMap } from './panels/banners';
@@ -10,6 +10,8 @@ import { Panel } from './panels/panel';
 import * as store from './store';
 import { Strip } from './strip';
 import { CopyButton, ThemeButton, TopBar } from './topbar';
+
+const Tables = lazy(async () => (await import('./drawer')).Tables);
 
 const TABS = [
   ['map', 'Map', MapSign],

@@ -11,6 +11,8 @@ import { follow } from './stream';
 
 /** The page takes new data at most four times a second. */
 const DATA_MS = 250;
+/** A page in the background draws nothing; after this long it hangs up, too. */
+const SLEEP_MS = 60_000;
 
 /** Starts everything that comes from outside. */
 export function startFeed(): void {
@@ -22,7 +24,8 @@ export function startFeed(): void {
 
   const show = () => {
     timer = null;
-    if (waiting === null) return;
+    // In the background the newest picture waits until somebody looks.
+    if (waiting === null || store.pageHidden.peek()) return;
     shownAt = performance.now();
     store.show(waiting.graph, waiting.wish);
     waiting = null;
@@ -60,6 +63,7 @@ export function startFeed(): void {
     const now = Date.now() + offsetMs;
     store.nowMs.value = now;
     const graph = store.received.peek();
+    if (store.pageHidden.peek()) return;
     if (graph === null || store.at.peek() !== null || store.connection.peek().kind !== 'live') return;
     const later = elapse(graph, now);
     if (later !== graph && waiting === null) store.received.value = later;
@@ -70,14 +74,25 @@ export function startFeed(): void {
     store.unfollowed.value = recent.unfollowed;
   }, 1000);
 
-  watch('(max-width: 720px)', (matches) => {
+  watch('(max-width: 720px), (max-height: 480px)', (matches) => {
     store.narrow.value = matches;
   });
   watch('(prefers-reduced-motion: reduce)', (matches) => {
     store.reducedMotion.value = matches;
   });
+  let bed: ReturnType<typeof setTimeout> | undefined;
   const visible = () => {
     store.pageHidden.value = document.hidden;
+    clearTimeout(bed);
+    if (document.hidden)
+      bed = setTimeout(() => {
+        store.asleep.value = true;
+      }, SLEEP_MS);
+    else {
+      // Awake it follows again, from a fresh snapshot.
+      store.asleep.value = false;
+      show();
+    }
   };
   document.addEventListener('visibilitychange', visible);
   visible();

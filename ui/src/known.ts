@@ -14,8 +14,19 @@ export function canTell(edge: Edge, graph: Graph, fact: FactName): boolean {
   );
 }
 
-/** Why a fact is not known of an edge. */
-export function whyNot(edge: Edge, graph: Graph, fact: FactName): string {
+/** What a picture of the past has no word of: not kept, or not told then. */
+const THEN: Readonly<Record<FactName, string>> = {
+  connect: 'No connect was told of in that time.',
+  rtt: 'Round trips are not kept for the past. Go back to Live to see them.',
+  retransmit: 'No segment was told to be sent again in that time.',
+  drop: 'None that a kernel told of in that time. Of very many links no drops are kept.',
+  owner: 'Processes and containers are not kept for the past. Go back to Live to see them.',
+  dns: 'No query was told of in that time.',
+};
+
+/** Why a fact is not known of an edge, now or in a picture of the past. */
+export function whyNot(edge: Edge, graph: Graph, fact: FactName, past = false): string {
+  if (past) return THEN[fact];
   const names = nodesOf(edge);
   if (names.length === 0) return 'Not known: no node sees this link.';
   const reasons = new Map<string, string[]>();

@@ -4,6 +4,7 @@ import type { SickKind } from './health';
 import { type Drawn, FONT, LOSS_AT, type Palette, type View } from './paint';
 import { type Context, pill, roundedRect } from './pen';
 import type { Drawable } from './picture';
+import { type Box, placeFor } from './place';
 
 /** Where along a sick link its mark is; a lossy one's is further on, so that both find room. */
 const SICK_AT = 0.42;
@@ -13,22 +14,72 @@ interface Look {
   readonly size: Size;
 }
 
-/** Paints all marks. */
+/** Paints all marks: the signs first, then as many of their words as find room, loss before all else. */
 export function paintMarks(ctx: Context, scene: Drawable, drawn: readonly Drawn[], view: View): void {
+  const { palette } = view;
+  const words: Words[] = [];
   for (const one of drawn) {
-    if (one.link.mark !== null) paintSick(ctx, one, one.link.mark.kind, view);
-    if (one.link.loss > 0) paintLoss(ctx, one, view);
+    const { mark, loss, label: text, dim, focus } = one.link;
+    if (mark !== null) {
+      const at = along(one, SICK_AT);
+      paintSick(ctx, one, at, mark.kind, view);
+      const bad = mark.tone === 'bad';
+      const [fill, line] = bad ? [palette.badInk, palette.bad] : [palette.warningInk, palette.warning];
+      // A lossy link's label says how much is lost, beside its own mark.
+      if (loss === 0 && text !== null) words.push({ text, at, fill, line, dim, rank: bad ? 1 : 0, focus });
+    }
+    if (loss > 0) {
+      const at = along(one, LOSS_AT);
+      paintLoss(ctx, one, at, view);
+      if (text !== null)
+        words.push({ text, at, fill: palette.badInk, line: palette.bad, dim, rank: 2 + loss, focus });
+    }
   }
+  paintWords(ctx, words, view);
   paintPills(ctx, scene, view);
 }
 
+/** What is said beside a sign. */
+interface Words {
+  readonly text: string;
+  readonly at: Point;
+  readonly fill: string;
+  readonly line: string;
+  readonly dim: boolean;
+  readonly focus: boolean;
+  /** Who goes first. */
+  readonly rank: number;
+}
+
+interface Point {
+  readonly x: number;
+  readonly y: number;
+}
+
+function along({ path }: Drawn, share: number): Point {
+  const index = Math.round(share * (path.x.length - 1));
+  return { x: path.x[index] ?? 0, y: path.y[index] ?? 0 };
+}
+
+/** Words that find no place free of others stay away: their sign and the panel tell the same. */
+function paintWords(ctx: Context, words: readonly Words[], { palette, size }: Look): void {
+  ctx.font = `600 12px ${FONT}`;
+  const rank = (one: Words) => (one.focus ? 9 : 0) + one.rank;
+  const taken: Box[] = words.map(({ at }) => ({ x: at.x - 9, y: at.y - 9, width: 18, height: 18 }));
+  for (const { text, at, fill, line, dim } of [...words].sort((a, b) => rank(b) - rank(a))) {
+    const place = placeFor(at, ctx.measureText(text).width + 18, taken, size);
+    if (place === null) continue;
+    taken.push(place);
+    ctx.globalAlpha = dim ? 0.3 : 1;
+    pill(ctx, text, place.x, place.y, place.width, place.height, fill, line, palette.text);
+  }
+  ctx.globalAlpha = 1;
+}
+
 /** Each kind by its outline: connects an octagon with a bar, drops a square with an arrow down, DNS a diamond with a mark. */
-function paintSick(ctx: Context, { link, path }: Drawn, kind: SickKind, { palette, size }: Look): void {
+function paintSick(ctx: Context, { link }: Drawn, { x, y }: Point, kind: SickKind, { palette }: Look): void {
   const bad = link.mark?.tone === 'bad';
   const colour = bad ? palette.bad : palette.warning;
-  const index = Math.round(SICK_AT * (path.x.length - 1));
-  const x = path.x[index] ?? 0;
-  const y = path.y[index] ?? 0;
   ctx.globalAlpha = link.dim ? 0.3 : 1;
   ctx.beginPath();
   if (kind === 'drops') roundedRect(ctx, x - 7, y - 7, 14, 14, 2);
@@ -64,32 +115,10 @@ function paintSick(ctx: Context, { link, path }: Drawn, kind: SickKind, { palett
     ctx.lineTo(x, y + 4);
   }
   ctx.stroke();
-  // A lossy link's label says how much is lost, beside its own mark.
-  if (link.loss === 0)
-    paintLabel(ctx, link.label, x, y, bad ? palette.badInk : palette.warningInk, colour, { palette, size });
   ctx.globalAlpha = 1;
 }
 
-function paintLabel(
-  ctx: Context,
-  text: string | null,
-  x: number,
-  y: number,
-  fill: string,
-  line: string,
-  { palette, size }: Look,
-): void {
-  if (text === null) return;
-  ctx.font = `600 12px ${FONT}`;
-  const width = ctx.measureText(text).width + 18;
-  const left = x + 14 + width > size.width - 4 ? x - 14 - width : x + 14;
-  pill(ctx, text, left, y - 12, width, 24, fill, line, palette.text);
-}
-
-function paintLoss(ctx: Context, { link, path }: Drawn, { palette, size }: Look): void {
-  const index = Math.round(LOSS_AT * (path.x.length - 1));
-  const x = path.x[index] ?? 0;
-  const y = path.y[index] ?? 0;
+function paintLoss(ctx: Context, { link }: Drawn, { x, y }: Point, { palette }: Look): void {
   ctx.globalAlpha = link.dim ? 0.3 : 1;
   ctx.beginPath();
   ctx.arc(x, y, 7.5, 0, Math.PI * 2);
@@ -104,7 +133,6 @@ function paintLoss(ctx: Context, { link, path }: Drawn, { palette, size }: Look)
   ctx.moveTo(x + 3, y - 3);
   ctx.lineTo(x - 3, y + 3);
   ctx.stroke();
-  paintLabel(ctx, link.label, x, y, palette.badInk, palette.bad, { palette, size });
   ctx.globalAlpha = 1;
 }
 

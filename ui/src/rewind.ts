@@ -79,6 +79,7 @@ export function keepTime(live: (wish: Wish) => () => void): () => void {
   return effect(() => {
     const at = store.at.value;
     const wish = store.asked.value;
-    return at === null ? live(wish) : showThen(at, wish);
+    if (at !== null) return showThen(at, wish);
+    return store.asleep.value ? undefined : live(wish);
   });
 }

@@ -43,6 +43,12 @@ export const connection = signal<Connection>({ kind: 'connecting' });
 export const nowMs = signal(Date.now());
 /** The second that is looked at; null is now. */
 export const at = signal<number | null>(place.at);
+/** Whether the past is looked at: then panels must not take what is not kept for what did not happen. */
+export const rewound = computed(() => at.value !== null);
+/** The span that troubles are counted over, in words. */
+export const spanWords = computed(() =>
+  rewound.value ? `these ${(course.value?.bucketMs ?? 0) / 1000} s` : 'last minute',
+);
 /** Where a picture of the past stands: `asking`, `shown`, or why there is none. */
 export const pastState = signal('');
 /** The last hour, as the collector told it. */
@@ -79,6 +85,8 @@ export const theme = signal<Theme>(firstTheme());
 export const narrow = signal(false);
 export const reducedMotion = signal(false);
 export const pageHidden = signal(false);
+/** In the background for so long that the stream was hung up. */
+export const asleep = signal(false);
 export const mapSize = signal<Size>({ width: 0, height: 0 });
 export const camera = signal<Camera>({ zoom: 1, x: 0, y: 0 });
 /** Whether the user moved the camera; it then stays where they put it. */

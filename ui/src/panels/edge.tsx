@@ -7,9 +7,9 @@ import { duration, roundTrips } from '../known';
 import { isDns } from '../layers';
 import * as store from '../store';
 import type { Amount, Edge, Side } from '../view';
-import { HubbleSays } from './compare';
 import { LastHour } from './course';
 import { EdgeFacts } from './facts';
+import { HubbleSays } from './hubble';
 import { Ail, Badge, Fact, Stats, VertexLink } from './parts';
 
 function State({ edge }: { edge: Edge }) {
@@ -32,18 +32,25 @@ function State({ edge }: { edge: Edge }) {
   return <Badge tone="good">No loss</Badge>;
 }
 
-const AMOUNTS: readonly [string, (amount: Amount) => string][] = [
-  ['skbs', (amount) => count(amount.skbs)],
-  ['segments', (amount) => count(amount.segments)],
-  ['L3 bytes', (amount) => bytes(amount.l3Bytes)],
-  ['payload', (amount) => bytes(amount.payloadBytes)],
+/** A line of the two sides; `kept` where the past has it, too. */
+interface SideLine<T> {
+  readonly name: string;
+  readonly read: (of: T) => string;
+  readonly kept: boolean;
+}
+const line = <T,>(name: string, read: (of: T) => string, kept = true): SideLine<T> => ({ name, read, kept });
+const AMOUNTS: readonly SideLine<Amount>[] = [
+  line('skbs', (amount) => count(amount.skbs)),
+  line('segments', (amount) => count(amount.segments)),
+  line('L3 bytes', (amount) => bytes(amount.l3Bytes)),
+  line('payload', (amount) => bytes(amount.payloadBytes), false),
 ];
-const EVENTS: readonly [string, (side: Side) => number][] = [
-  ['opened', (side) => side.opened],
-  ['established', (side) => side.established],
-  ['closed', (side) => side.closed],
-  ['resets', (side) => side.resets],
-  ['ICMP errors', (side) => side.icmpErrors],
+const EVENTS: readonly SideLine<Side>[] = [
+  line('opened', (side) => count(side.opened)),
+  line('established', (side) => count(side.established)),
+  line('closed', (side) => count(side.closed)),
+  line('resets', (side) => count(side.resets)),
+  line('ICMP errors', (side) => count(side.icmpErrors), false),
 ];
 
 function SideHead({ name, side }: { name: string; side: Side | null }) {
@@ -61,9 +68,16 @@ function SideHead({ name, side }: { name: string; side: Side | null }) {
 /** Both sides beside each other; they are never added up. */
 function Sides({ edge }: { edge: Edge }) {
   const { clientSide, serverSide } = edge;
-  const cell = (side: Side | null, read: (side: Side) => string) => (
-    <td class={side === null ? 'muted' : ''}>{side === null ? '–' : read(side)}</td>
-  );
+  const past = store.rewound.value;
+  const cell = (side: Side | null, kept: boolean, read: (side: Side) => string) => {
+    if (past && !kept)
+      return (
+        <td class="muted" title="Not kept for the past">
+          not kept
+        </td>
+      );
+    return <td class={side === null ? 'muted' : ''}>{side === null ? '–' : read(side)}</td>;
+  };
   const part = (title: string, way: 'forward' | 'reverse') => (
     <>
       <tr class="sub">
@@ -71,11 +85,11 @@ function Sides({ edge }: { edge: Edge }) {
           {title}
         </th>
       </tr>
-      {AMOUNTS.map(([name, read]) => (
+      {AMOUNTS.map(({ name, read, kept }) => (
         <tr key={name}>
           <th scope="row">{name}</th>
-          {cell(clientSide, (side) => read(side[way]))}
-          {cell(serverSide, (side) => read(side[way]))}
+          {cell(clientSide, kept, (side) => read(side[way]))}
+          {cell(serverSide, kept, (side) => read(side[way]))}
         </tr>
       ))}
     </>
@@ -97,11 +111,11 @@ function Sides({ edge }: { edge: Edge }) {
             Connections
           </th>
         </tr>
-        {EVENTS.map(([name, read]) => (
+        {EVENTS.map(({ name, read, kept }) => (
           <tr key={name}>
             <th scope="row">{name}</th>
-            {cell(clientSide, (side) => count(read(side)))}
-            {cell(serverSide, (side) => count(read(side)))}
+            {cell(clientSide, kept, read)}
+            {cell(serverSide, kept, read)}
           </tr>
         ))}
       </tbody>
@@ -180,10 +194,10 @@ export function EdgePanel({ edge, graph }: { edge: Edge; graph: Graph }) {
         ]}
       />
       {ails.length > 0 && (
-        <ul class="ails" aria-label="Within the last minute">
+        <ul class="ails" aria-label={`Troubles: ${store.spanWords.value}`}>
           {ails.map((ail) => (
             <li key={ail.kind}>
-              <Ail of={ail} /> <span class="muted">last minute</span>
+              <Ail of={ail} /> <span class="muted">{store.spanWords.value}</span>
             </li>
           ))}
         </ul>
@@ -191,14 +205,16 @@ export function EdgePanel({ edge, graph }: { edge: Edge; graph: Graph }) {
       <LastHour of={{ edge: edge.id }} />
       <section>
         <h3>
-          Lost between <span>segments · last 10 s</span>
+          Lost between <span>segments · {store.rewound.value ? store.spanWords.value : 'last 10 s'}</span>
         </h3>
         <LostBetween edge={edge} />
       </section>
       <EdgeFacts edge={edge} graph={graph} />
       <HubbleSays edge={edge.id} />
       <section>
-        <h3>Both sides</h3>
+        <h3>
+          Both sides <span>{store.rewound.value ? store.spanWords.value : ''}</span>
+        </h3>
         <Sides edge={edge} />
       </section>
       <section>

@@ -72,7 +72,7 @@ function Connects({ edge, graph }: { edge: Edge; graph: Graph }) {
       <h3>
         Connects <span>{told.length > 0 ? 'by sockets' : ''}</span>
       </h3>
-      {told.length === 0 && <p class="note">{whyNot(edge, graph, 'connect')}</p>}
+      {told.length === 0 && <p class="note">{whyNot(edge, graph, 'connect', store.rewound.value)}</p>}
       {told.map(([name, sockets]) => (
         <div key={name} class="part">
           <h4>{name === 'client' ? 'Client: opened' : 'Server: taken'}</h4>
@@ -119,7 +119,7 @@ function RoundTrips({ edge, graph }: { edge: Edge; graph: Graph }) {
       <h3>
         Round trips <span>estimated in powers of two</span>
       </h3>
-      {told.length === 0 && <p class="note">{whyNot(edge, graph, 'rtt')}</p>}
+      {told.length === 0 && <p class="note">{whyNot(edge, graph, 'rtt', store.rewound.value)}</p>}
       {told.map(([name, sockets]) => (
         <div key={name} class="part">
           <h4>
@@ -129,8 +129,8 @@ function RoundTrips({ edge, graph }: { edge: Edge; graph: Graph }) {
         </div>
       ))}
       <dl>
-        {resent.length === 0 || !canTell(edge, graph, 'retransmit') ? (
-          <Fact name="Sent again">not known</Fact>
+        {resent.length === 0 || !(store.rewound.value || canTell(edge, graph, 'retransmit')) ? (
+          <Fact name="Sent again">{store.rewound.value ? 'none told of then' : 'not known'}</Fact>
         ) : (
           resent.map(([name, sockets]) => (
             <Fact key={name} name={`Sent again by the ${name}`}>
@@ -152,7 +152,11 @@ function Drops({ edge, graph }: { edge: Edge; graph: Graph }) {
         Dropped by a kernel <span>segments</span>
       </h3>
       {edge.drops.length === 0 && (
-        <p class="note">{known ? 'None that a kernel told of.' : whyNot(edge, graph, 'drop')}</p>
+        <p class="note">
+          {known && !store.rewound.value
+            ? 'None that a kernel told of.'
+            : whyNot(edge, graph, 'drop', store.rewound.value)}
+        </p>
       )}
       {edge.drops.map((drop) => (
         <Bar
@@ -160,9 +164,9 @@ function Drops({ edge, graph }: { edge: Edge; graph: Graph }) {
           name={reasonWords(drop.reason)}
           value={drop.segments}
           most={most}
-          more={`${drop.by === 'tc' ? 'by a tc program' : 'in the stack'} of ${drop.nodes.join(', ')}, ${
-            drop.forward ? 'to the server' : 'to the client'
-          }`}
+          more={`${drop.by === 'tc' ? 'by a tc program' : 'in the stack'}${
+            drop.nodes.length === 0 ? '' : ` of ${drop.nodes.join(', ')}`
+          }, ${drop.forward ? 'to the server' : 'to the client'}`}
         />
       ))}
     </section>
@@ -176,7 +180,7 @@ function Dns({ edge, graph }: { edge: Edge; graph: Graph }) {
     return (
       <section data-testid="dns">
         <h3>DNS</h3>
-        <p class="note">{whyNot(edge, graph, 'dns')}</p>
+        <p class="note">{whyNot(edge, graph, 'dns', store.rewound.value)}</p>
       </section>
     );
   return (
@@ -189,10 +193,18 @@ function Dns({ edge, graph }: { edge: Edge; graph: Graph }) {
       ))}
       <Bar name="no answer" value={dns.timeouts} most={dns.queries} />
       {dns.unparsed > 0 && <Bar name="not understood" value={dns.unparsed} most={dns.queries} bad={false} />}
-      <h4>
-        Latency <small>{count(dns.latency.count)} answers</small>
-      </h4>
-      <Quantiles of={dns.latency} />
+      {store.rewound.value ? (
+        <p class="note">
+          How long answers took and what was asked is not kept for the past. Go back to Live to see it.
+        </p>
+      ) : (
+        <>
+          <h4>
+            Latency <small>{count(dns.latency.count)} answers</small>
+          </h4>
+          <Quantiles of={dns.latency} />
+        </>
+      )}
       {dns.questions.length > 0 && (
         <table class="questions" data-testid="questions">
           <thead>
@@ -258,7 +270,7 @@ function Owners({ edge, graph }: { edge: Edge; graph: Graph }) {
   return (
     <section data-testid="owners">
       <h3>Owners</h3>
-      {!some && <p class="note">{whyNot(edge, graph, 'owner')}</p>}
+      {!some && <p class="note">{whyNot(edge, graph, 'owner', store.rewound.value)}</p>}
       {some && (
         <Sides edge={edge}>
           {(side, name) =>
@@ -287,7 +299,7 @@ function Counted({ edge }: { edge: Edge }) {
         <Sides edge={edge}>
           {(side, name) => (
             <Fact key={name} name={`At the ${name}`}>
-              {pointWords(side.points)}
+              {store.rewound.value ? 'where is not kept for the past' : pointWords(side.points)}
               {side.pathChanged && <span class="address muted">then another way: a few may be missing</span>}
             </Fact>
           )}

@@ -1,6 +1,7 @@
 /** What a node's kernel lets its agent see: tiers, hooks, and drops that belong to no link. */
 import { count } from '../format';
 import { reasonWords, tierWords } from '../known';
+import * as store from '../store';
 import type { NodeView } from '../view';
 import { Bar } from './facts';
 import { Fact } from './parts';
@@ -91,7 +92,7 @@ export function Kernel({ node }: { node: NodeView }) {
     <>
       <Tiers node={node} />
       <Hooks node={node} />
-      <Unattributed node={node} />
+      {!store.rewound.value && <Unattributed node={node} />}
     </>
   );
 }

@@ -5,8 +5,8 @@ import { LossIcon, WarningIcon } from '../icons';
 import { isChatter } from '../links';
 import * as store from '../store';
 import type { Vertex } from '../view';
-import { BesideHubble } from './compare';
 import { EventList } from './events';
+import { BesideHubble } from './hubble';
 import { NodeList } from './nodes';
 import { Badge, EdgeList, PodList } from './parts';
 
@@ -24,7 +24,9 @@ function Pods({ title, pods }: { title: string; pods: readonly Vertex[] }) {
 
 /** One sentence about everything, then the lists. */
 export function Overview({ graph }: { graph: Graph }) {
-  const { lossy, sick, nodes, failing, pending } = store.trouble.value;
+  const { lossy, nodes, failing, pending } = store.trouble.value;
+  // A link that loses packets stands above, with all that ails it.
+  const sick = store.trouble.value.sick.filter((edge) => !lossy.includes(edge));
   const red = sick.filter((edge) => store.sick.value.get(edge.id)?.[0]?.tone === 'bad').length;
   const talkers = [...graph.edges.values()]
     .filter((edge) => edge.rate.forwardSkbs > 0 && edge.tunnel === null && !isChatter(edge))
@@ -69,7 +71,7 @@ export function Overview({ graph }: { graph: Graph }) {
           <h3 class={red > 0 ? 'bad' : 'warning'}>
             Failing links{' '}
             <span title="By what grew within the last minute: connects that failed, segments that a kernel dropped, DNS queries without a good answer">
-              last minute · {sick.length}
+              {store.spanWords.value} · {sick.length}
             </span>
           </h3>
           <EdgeList edges={sick} graph={graph} limit={12} />

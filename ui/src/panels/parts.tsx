@@ -155,6 +155,7 @@ export function EdgeList({
                 <span class="cut">{name(edge.client)}</span>
                 <ArrowIcon bad={lossy} />
                 <span class="cut">{name(edge.server)}</span>
+                <span class="edge-rate">{rate(edge.rate.forwardSkbs)}/s</span>
               </span>
               <span class="edge-more">
                 <span>{service(edge)}</span>
@@ -166,7 +167,6 @@ export function EdgeList({
                   </span>
                 )}
                 {ill !== undefined && <Ail of={ill} />}
-                <span class="edge-rate">{rate(edge.rate.forwardSkbs)}/s</span>
               </span>
             </button>
           </li>

@@ -1,40 +1,14 @@
 /** One pod, machine, service or address of the world; and groups of them. */
-import { bytes, clock, rate } from '../format';
+import { clock } from '../format';
 import type { Graph } from '../graph';
 import type { Group, Grouping } from '../groups';
 import { isLossy } from '../health';
 import { edgesOf, type Selection } from '../select';
 import * as store from '../store';
-import type { Edge, Vertex } from '../view';
+import type { Vertex } from '../view';
 import { LastHour } from './course';
-import { Badge, EdgeList, Fact, Stats } from './parts';
-
-/** How many links, and what they carry. */
-export function sums(edges: readonly Edge[]) {
-  let packets = 0;
-  let volume = 0;
-  // What carries other traffic would count it twice.
-  for (const { rate: one, tunnel } of edges) {
-    if (tunnel !== null) continue;
-    packets += one.forwardSkbs + one.reverseSkbs;
-    volume += one.forwardBytes + one.reverseBytes;
-  }
-  return [
-    { value: String(edges.length), label: edges.length === 1 ? 'link' : 'links' },
-    { value: rate(packets), label: 'packets/s' },
-    { value: bytes(volume), label: 'bytes/s' },
-  ];
-}
-
-/** What is ill first, then what is busiest. */
-export const worstFirst = (edges: readonly Edge[]) => {
-  const ill = (edge: Edge) => {
-    if (isLossy(edge)) return 3;
-    const tone = store.sick.value.get(edge.id)?.[0]?.tone;
-    return tone === 'bad' ? 2 : tone === 'warning' ? 1 : 0;
-  };
-  return [...edges].sort((a, b) => ill(b) - ill(a) || b.rate.forwardSkbs - a.rate.forwardSkbs);
-};
+import { Links, sums } from './links';
+import { Badge, Fact, Stats } from './parts';
 
 function PhaseBadge({ vertex }: { vertex: Vertex }) {
   if (vertex.kind !== 'pod') return <Badge tone="plain">{vertex.kind}</Badge>;
@@ -107,16 +81,7 @@ export function VertexPanel({
         {vertex.createdMs !== null && <Fact name="Created">{clock(vertex.createdMs)} UTC</Fact>}
       </dl>
       <LastHour of={{ vertex: vertex.id, view: 'pod' }} />
-      <section>
-        <h3>
-          Links <span>{edges.length}</span>
-        </h3>
-        {edges.length === 0 ? (
-          <p class="note">No traffic seen from or to it yet.</p>
-        ) : (
-          <EdgeList edges={worstFirst(edges)} graph={graph} />
-        )}
-      </section>
+      <Links edges={edges} graph={graph} none="No traffic seen from or to it yet." />
     </article>
   );
 }
@@ -156,16 +121,7 @@ export function BundlePanel({
       {grouping === 'namespace' && selection.kind === 'group' && !selection.id.startsWith('~') && (
         <LastHour of={{ vertex: `namespace:${selection.id}`, view: 'namespace' }} />
       )}
-      <section>
-        <h3>
-          Links <span>{edges.length}</span>
-        </h3>
-        {edges.length === 0 ? (
-          <p class="note">No traffic seen here yet.</p>
-        ) : (
-          <EdgeList edges={worstFirst(edges)} graph={graph} />
-        )}
-      </section>
+      <Links edges={edges} graph={graph} none="No traffic seen here yet." />
     </article>
   );
 }

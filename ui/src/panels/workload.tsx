@@ -5,8 +5,8 @@ import type { Grouping } from '../groups';
 import { edgesOf } from '../select';
 import type { Edge, Vertex } from '../view';
 import { LastHour } from './course';
-import { Badge, EdgeList, Fact, PodList, Stats } from './parts';
-import { sums, worstFirst } from './vertex';
+import { Links, sums } from './links';
+import { Badge, Fact, PodList, Stats } from './parts';
 
 /** Pods listed at once. */
 const MAX_PODS = 40;
@@ -58,16 +58,7 @@ export function WorkloadPanel({ id, graph, grouping }: { id: string; graph: Grap
       {kind != null && (
         <LastHour of={{ vertex: `workload:${id.replace('/', `/${kind}/`)}`, view: 'workload' }} />
       )}
-      <section>
-        <h3>
-          Links <span>{count(edges.length)}</span>
-        </h3>
-        {edges.length === 0 ? (
-          <p class="note">No traffic seen from or to it yet.</p>
-        ) : (
-          <EdgeList edges={worstFirst(edges)} graph={graph} />
-        )}
-      </section>
+      <Links edges={edges} graph={graph} none="No traffic seen from or to it yet." />
       <section>
         <h3>
           Pods <span>{count(pods.length)}</span>
