@@ -1,7 +1,7 @@
 /**
  * Serves dist/ with the collector's content policy and a stream from an invented cluster.
  *
- *   node dev/serve.mjs [small|big|empty] [port]
+ *   node dev/serve.mjs [small|still|big|empty] [port]
  *   node dev/serve.mjs http://127.0.0.1:7380 [port]    the stream of a running collector instead
  */
 import { createReadStream, existsSync } from 'node:fs';
@@ -128,4 +128,5 @@ const server = createServer((request, response) => {
 });
 // Port 0 takes a free one.
 server.listen(port, '127.0.0.1', () => console.log(`http://127.0.0.1:${server.address().port}/ (${kind})`));
-setInterval(step, kind === 'big' ? 100 : 200);
+// A still one never changes: for pictures that are compared.
+if (kind !== 'still') setInterval(step, kind === 'big' ? 100 : 200);

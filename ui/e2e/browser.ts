@@ -1,4 +1,6 @@
 /** A fresh Chromium for end-to-end tests, and pixels from its screenshots. */
+import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 import { type Browser, type BrowserContext, chromium, type Page } from 'playwright-core';
 
 /** Where the collector under test listens; without it nothing can be tested. */
@@ -34,6 +36,24 @@ export async function openPage(context: BrowserContext, search = ''): Promise<Pa
   await page.goto(collector() + search);
   await page.locator('main[data-connected="true"]').waitFor({ timeout: 20_000 });
   return page;
+}
+
+/** What axe-core finds wrong with the page as it is. */
+export async function violations(page: Page): Promise<string[]> {
+  const axe = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
+  // By the debugger's door: the page's own policy lets no foreign script in.
+  await page.evaluate(readFileSync(axe, 'utf8'));
+  return page.evaluate(async () => {
+    const { axe: checker } = window as unknown as {
+      axe: {
+        run(): Promise<{ violations: { id: string; nodes: { html: string; failureSummary: string }[] }[] }>;
+      };
+    };
+    const result = await checker.run();
+    return result.violations.map(
+      (one) => `${one.id}: ${one.nodes.map((node) => `${node.html} ${node.failureSummary}`).join(' | ')}`,
+    );
+  });
 }
 
 /** A screenshot's pixels. */

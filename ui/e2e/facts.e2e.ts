@@ -1,46 +1,20 @@
 /** What the page shows beside packets, against the invented cluster of dev/serve.mjs: every fact, and why others are not known. */
-import { type ChildProcess, spawn } from 'node:child_process';
-import { existsSync } from 'node:fs';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { DESKTOP, launch, PHONE, skipping } from './browser';
+import { DESKTOP, launch, PHONE } from './browser';
+import { type Invented, invent, isBuilt, snapshotOf } from './invented';
 
 interface Told {
   edges: { id: string; port: number; tunnel: string | null; dns: object | null; drops: object[] }[];
 }
 
-const built = existsSync(new URL('../dist/index.html', import.meta.url));
-if (!built) skipping('the page is not built: npm run build');
+const built = isBuilt();
 
-let server: ChildProcess | null = null;
+let invented: Invented | null = null;
 let address = '';
 let told: Told;
 let browser: Browser;
 let context: BrowserContext | null = null;
-
-/** The server says where it listens once it does. */
-function listening(from: ChildProcess): Promise<string> {
-  return new Promise((resolve, reject) => {
-    let said = '';
-    from.stdout?.on('data', (bytes) => {
-      said += String(bytes);
-      const found = /http:\/\/\S+\//.exec(said)?.[0];
-      if (found !== undefined) resolve(found);
-    });
-    from.on('exit', (code) => reject(new Error(`the server ended with ${code}: ${said}`)));
-  });
-}
-
-async function first(): Promise<Told> {
-  const response = await fetch(`${address}api/v1/stream`);
-  let text = '';
-  for await (const chunk of response.body ?? []) {
-    text += Buffer.from(chunk as Uint8Array).toString('utf8');
-    const data = /event: snapshot[\s\S]*?data: (.*)\n\n/.exec(text)?.[1];
-    if (data !== undefined) return JSON.parse(data) as Told;
-  }
-  throw new Error('the stream ended before its snapshot');
-}
 
 async function visit(options: Parameters<Browser['newContext']>[0], search: string): Promise<Page> {
   context = await browser.newContext(options);
@@ -58,10 +32,9 @@ const text = async (page: Page, part: string) => (await page.getByTestId(part).t
 
 describe.skipIf(!built)('beside packets', () => {
   beforeAll(async () => {
-    const script = new URL('../dev/serve.mjs', import.meta.url).pathname;
-    server = spawn(process.execPath, [script, 'small', '0'], { stdio: ['ignore', 'pipe', 'inherit'] });
-    address = await listening(server);
-    told = await first();
+    invented = await invent('small');
+    address = invented.address;
+    told = await snapshotOf<Told>(address);
     browser = await launch();
   });
   afterEach(async () => {
@@ -70,7 +43,7 @@ describe.skipIf(!built)('beside packets', () => {
   });
   afterAll(async () => {
     await browser?.close();
-    server?.kill();
+    invented?.close();
   });
 
   it('a link whose connects fail: causes, round trips, owners, and where it was counted', async () => {

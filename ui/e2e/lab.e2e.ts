@@ -125,6 +125,32 @@ describe.skipIf(lab === '')('while the lab changes', () => {
     }
   });
 
+  it('shows a deployment scaled from 2 to 8 as new pods and as an event', async () => {
+    await order('scale/2');
+    const page = await visit('');
+    const pods = async () =>
+      Number(((await page.getByTestId('count-pods').textContent()) ?? '').replace(/\D/g, ''));
+    const told = page.getByTestId('events').getByText('2 → 8');
+    let before = await pods();
+    // What was scaled away may still be on its way out.
+    await expect
+      .poll(
+        async () => {
+          const last = before;
+          before = await pods();
+          return before === last;
+        },
+        { timeout: 20_000, interval: 1500 },
+      )
+      .toBe(true);
+    const already = await told.count();
+    await order('scale/8');
+    await expect.poll(pods, { timeout: 20_000 }).toBe(before + 6);
+    await expect.poll(() => told.count(), { timeout: 20_000 }).toBe(already + 1);
+    const event = page.getByTestId('events').locator('li', { hasText: '2 → 8' }).first();
+    expect(await event.textContent()).toMatch(/cart/);
+  });
+
   it('marks the edges of a killed agent stale and removes none', async () => {
     const before = await edges();
     const only = (edge: Edge) =>

@@ -1,9 +1,7 @@
 /** The page against a running collector: names in the table, nodes, the map, the phone, accessibility. */
-import { readFileSync } from 'node:fs';
-import { createRequire } from 'node:module';
 import type { Browser, BrowserContext, Page } from 'playwright-core';
 import { afterAll, afterEach, beforeAll, describe, expect, it } from 'vitest';
-import { collector, DESKTOP, launch, openPage, PHONE } from './browser';
+import { collector, DESKTOP, launch, openPage, PHONE, violations } from './browser';
 
 interface Picture {
   vertices: { id: string; name: string; kind: string }[];
@@ -38,23 +36,6 @@ async function picture(): Promise<Picture> {
     if (found?.[1] !== undefined) return JSON.parse(found[1]) as Picture;
   }
   throw new Error('the stream ended before its snapshot');
-}
-
-async function violations(page: Page): Promise<string[]> {
-  const axe = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
-  // By the debugger's door: the page's own policy lets no foreign script in.
-  await page.evaluate(readFileSync(axe, 'utf8'));
-  return page.evaluate(async () => {
-    const { axe: checker } = window as unknown as {
-      axe: {
-        run(): Promise<{ violations: { id: string; nodes: { html: string; failureSummary: string }[] }[] }>;
-      };
-    };
-    const result = await checker.run();
-    return result.violations.map(
-      (one) => `${one.id}: ${one.nodes.map((node) => `${node.html} ${node.failureSummary}`).join(' | ')}`,
-    );
-  });
 }
 
 beforeAll(async () => {

@@ -5,6 +5,7 @@
 //! - `/heal`: the link that drops drops no more;
 //! - `/drop/SEED`: heals the link that drops and lets the one drop that the seed names: `{ "client", "server", "port" }`, the
 //!   ends as `{ "pod", "workload" }`;
+//! - `/scale/PODS`: another size for the deployment that is scaled;
 //! - `/kill/NODE`: ends the node's agent as a crash would;
 //! - `/start/NODE`: starts an agent there again.
 
@@ -106,6 +107,10 @@ fn answer(path: &str, shop: &Shop, rated: &[Rated], nodes: &mut [(String, Option
             let fault = shop.drop_elsewhere(seed.parse().context("read the seed")?)?;
             let end = |pod: &str| anyhow::Ok(json!({ "pod": pod, "workload": shop.lab().pod(pod)?.workload() }));
             Ok(json!({ "client": end(&fault.client)?, "server": end(&fault.server)?, "port": fault.edge.port }))
+        }
+        ["scale", pods] => {
+            shop.scale(pods.parse().context("read the number of pods")?)?;
+            Ok(json!({}))
         }
         ["kill", node] => {
             let (_, agent) = nodes.iter_mut().find(|(name, _)| name == node).context("no such node")?;
