@@ -33,6 +33,9 @@ enum Bench {
         /// Port of the collector on 127.0.0.1
         #[arg(long, default_value_t = 7396)]
         port: u16,
+        /// Watch the heap for so many seconds while pods come and go: 1800 is the long form, 0 leaves it out
+        #[arg(long, default_value_t = 180, value_name = "SECONDS")]
+        churn_for: u32,
     },
 }
 
@@ -48,7 +51,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         Bench::Latency { edges } => latency::run(*edges),
         Bench::Kernel(args) => kernel::run(args),
         Bench::Names(args) => names::run(args),
-        Bench::Ui { size, port } => ui::run(size, *port),
+        Bench::Ui { size, port, churn_for } => ui::run(size, *port, *churn_for),
     }
 }
 
