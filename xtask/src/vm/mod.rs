@@ -23,8 +23,10 @@ use self::qemu::{Outcome, Qemu};
 use crate::setup::{self, Purpose};
 use crate::sys;
 
-/// Machines at a time: two cores carry two.
-const AT_ONCE: usize = 2;
+/// Machines at a time: more than there are cores, as tests wait for half of their time.
+const AT_ONCE: usize = 5;
+/// The part of their traffic that tests send where the processor is emulated.
+const EMULATED_SHARE: &str = "5";
 /// Longest time for one machine.
 const MACHINE_LIMIT: Duration = Duration::from_secs(1_200);
 /// Longest time for one test, in seconds. Without KVM a machine is some ten times slower than its host.
@@ -147,7 +149,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<u32> {
     let kernels = kernels::ensure(&series, args.fresh)?;
     let started = Instant::now();
     let binaries = test_binaries()?;
-    let base = base(&binaries, &args.only)?;
+    let base = base(&binaries, &args.only, &qemu)?;
     println!("{} kernels, {AT_ONCE} at a time, {}", kernels.len(), qemu.accelerator());
 
     let waiting = Mutex::new(kernels);
@@ -217,7 +219,7 @@ fn rounds(only: &[String]) -> Vec<Round> {
 }
 
 /// The part of the file system that all kernels share.
-fn base(binaries: &[PathBuf], only: &[String]) -> anyhow::Result<Vec<u8>> {
+fn base(binaries: &[PathBuf], only: &[String], qemu: &Qemu) -> anyhow::Result<Vec<u8>> {
     let mut archive = Archive::new();
     let program = std::env::current_exe().context("find this program")?;
     let target = program.parent().context("this program lies in a folder")?;
@@ -240,15 +242,19 @@ fn base(binaries: &[PathBuf], only: &[String]) -> anyhow::Result<Vec<u8>> {
     for object in ebpf_objects(target) {
         archive.copy(&object)?;
     }
+    let mut environment = vec![
+        ("ORRERY_REQUIRE_ROOT".to_owned(), "1".to_owned()),
+        ("ORRERY_BIN_DIR".to_owned(), target.display().to_string()),
+        ("RUST_BACKTRACE".to_owned(), "0".to_owned()),
+    ];
+    if qemu.emulates() {
+        environment.push(("ORRERY_TEST_SHARE".to_owned(), EMULATED_SHARE.to_owned()));
+    }
     let plan = Plan {
         binaries: binaries.to_vec(),
         rounds: rounds(only),
         without: WITHOUT.iter().map(ToString::to_string).collect(),
-        environment: vec![
-            ("ORRERY_REQUIRE_ROOT".to_owned(), "1".to_owned()),
-            ("ORRERY_BIN_DIR".to_owned(), target.display().to_string()),
-            ("RUST_BACKTRACE".to_owned(), "0".to_owned()),
-        ],
+        environment,
         test_seconds: TEST_SECONDS,
     };
     archive.write(guest::PLAN, &serde_json::to_vec(&plan).context("write the plan")?, 0o644);

@@ -46,6 +46,11 @@ impl Qemu {
         Ok(Self { program, prefix: Some(prefix), kvm })
     }
 
+    /// Whether it plays the processor itself, which takes some ten times as long.
+    pub(super) fn emulates(&self) -> bool {
+        !self.kvm
+    }
+
     /// How guests run here, in a word.
     pub(super) fn accelerator(&self) -> &'static str {
         if self.kvm { "kvm" } else { "tcg" }
