@@ -89,6 +89,11 @@ fn failures_are_on_their_edges() {
         .args(["netns", "exec", client.netns().name(), "sysctl", "-qw", "net.ipv4.tcp_syn_retries=2"])
         .status();
     assert!(shorten.expect("sysctl runs").success());
+    let rows = || {
+        let rows = receiver.rows().into_iter().filter(|(_, row)| row.sockets.is_some());
+        rows.map(|(node, row)| format!("{node} {:?}:{} {:?}", row.server, row.server_port, row.sockets))
+            .collect::<Vec<_>>()
+    };
     for _ in 0..3 {
         connect(&client, &server.v4().to_string(), 7001, true);
         connect(&client, &other.v4().to_string(), 7999, false);
@@ -99,7 +104,7 @@ fn failures_are_on_their_edges() {
     std::thread::scope(|scope| {
         let waits = scope.spawn(|| connect(&client, UNREACHABLE, 80, false));
         let tried = || (!of(&address(UNREACHABLE), 80, Side::Client).is_empty()).then_some(());
-        wait_for("the first try", SETTLE, tried).expect("it is");
+        wait_for("the first try", SETTLE, tried).unwrap_or_else(|error| panic!("{error}: {:#?}", rows()));
         ip(&lab, &["route", "replace", "unreachable", UNREACHABLE]);
         waits.join().expect("it fails");
     });
@@ -123,11 +128,6 @@ fn failures_are_on_their_edges() {
             && is(&of(&address(UNREACHABLE), 80, Side::Client), "n1", [1, 0, 0, 0, 1, 0])
             && is(&of(&address(SILENT), 80, Side::Client), "n1", [1, 0, 0, 1, 0, 0]);
         all.then_some(())
-    };
-    let rows = || {
-        let rows = receiver.rows().into_iter().filter(|(_, row)| row.sockets.is_some());
-        rows.map(|(node, row)| format!("{node} {:?}:{} {:?}", row.server, row.server_port, row.sockets))
-            .collect::<Vec<_>>()
     };
     wait_for("every failure under its cause", SETTLE, wanted).unwrap_or_else(|error| panic!("{error}: {:#?}", rows()));
     assert_eq!(rows().len(), 5, "and nowhere else: {:#?}", rows());

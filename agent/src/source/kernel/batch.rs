@@ -12,11 +12,11 @@ const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
 const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_long = 21;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 
-/// What kernels before 5.14 answer to the last of them when it is asked of a hash (include/linux/errno.h).
-const ENOTSUPP: i32 = 524;
+/// Bytes of keys and values asked for in one call: enough that the calls cost nothing beside the copying.
+const CHUNK_BYTES: usize = 128 << 10;
 
-/// Entries asked for in one call.
-const CHUNK: usize = 4_096;
+/// What the kernel says of a map that has no such operation (include/linux/errno.h); not among the errors of user space.
+const ENOTSUPP: i32 = 524;
 
 /// `union bpf_attr`, the `batch` member.
 #[repr(C)]
@@ -62,7 +62,7 @@ impl<K: FromBytes + IntoBytes + Clone, V: FromBytes + IntoBytes + Clone> Batch<K
     /// What the kernel answered, when it refused.
     pub fn read(&mut self, map: BorrowedFd<'_>, mut entry: impl FnMut(&K, &V)) -> io::Result<()> {
         if self.keys.is_empty() {
-            self.resize(CHUNK);
+            self.resize(CHUNK_BYTES / (size_of::<K>() + size_of::<V>()));
         }
         // For a hash, the kernel keeps the next bucket's number in these four bytes.
         let mut position = 0_u32;
@@ -109,29 +109,27 @@ impl<K: FromBytes + IntoBytes + Clone, V: FromBytes + IntoBytes + Clone> Batch<K
     }
 }
 
-/// Removes an entry and gives its last value; `None` if it was not there. Before Linux 5.14 that takes two calls: what a
-/// program adds between them is in no flow, and the device's account tells it as unseen.
+/// Removes an entry and gives its last value; `None` if it was not there. Before Linux 5.14 a hash cannot do both in one step:
+/// what a program adds between the two is then missing, which the account of its device shows.
 ///
 /// # Errors
 /// What the kernel answered, when it refused.
 pub fn take<K: IntoBytes + Immutable, V: FromBytes + IntoBytes>(map: BorrowedFd<'_>, key: &K) -> io::Result<Option<V>> {
     let mut totals = V::new_zeroed();
     let value = totals.as_mut_bytes().as_mut_ptr() as u64;
-    let ask = |command, value| {
-        let key = key.as_bytes().as_ptr() as u64;
-        let mut attr = ElementAttr { map_fd: raw(map), key, value, ..ElementAttr::default() };
-        // SAFETY: key and value live until the call returns and have the map's sizes.
-        unsafe { bpf(command, &mut attr) }.map(drop)
-    };
-    let taken = match ask(BPF_MAP_LOOKUP_AND_DELETE_ELEM, value) {
+    let element =
+        |value| ElementAttr { map_fd: raw(map), key: key.as_bytes().as_ptr() as u64, value, ..ElementAttr::default() };
+    // SAFETY: key and value live until the call returns and have the map's sizes; removing takes no value.
+    let ask = |command, value| unsafe { bpf(command, &mut element(value)) };
+    let both = ask(BPF_MAP_LOOKUP_AND_DELETE_ELEM, value);
+    let taken = match both {
         Err(error) if error.raw_os_error() == Some(ENOTSUPP) => {
-            // Removing takes a key alone, and nothing behind it.
-            ask(BPF_MAP_LOOKUP_ELEM, value).and_then(|()| ask(BPF_MAP_DELETE_ELEM, 0))
+            ask(BPF_MAP_LOOKUP_ELEM, value).and_then(|_| ask(BPF_MAP_DELETE_ELEM, 0))
         }
-        taken => taken,
+        outcome => outcome,
     };
     match taken {
         Err(error) if error.raw_os_error() == Some(libc::ENOENT) => Ok(None),
-        taken => taken.map(|()| Some(totals)),
+        outcome => outcome.map(|_| Some(totals)),
     }
 }
