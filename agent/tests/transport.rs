@@ -198,3 +198,42 @@ async fn the_agent_shows_its_certificate_and_its_token() {
     let error = post(&mut client("localhost", port, &ca, Some(identity), Some(&token))).await.expect_err("no key");
     assert!(error.contains("show credentials") && !error.contains("secret"), "{error}");
 }
+
+/// A collector that is gone without a word, as when its node lost its power: nobody closes the connection. The agent waits for
+/// one answer, not for TCP, and asks a new connection next; nothing of the old one is left to answer late.
+#[tokio::test]
+async fn a_collector_that_vanishes_without_a_word_is_left_within_the_limit() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let port = listener.local_addr().expect("address").port();
+    let collector = Collector::Tcp { host: "127.0.0.1".to_owned(), port, tls: None };
+    let mut talk = Client::new(collector, None);
+    let answer = || {
+        let ack = wire::codec::encode_ack(&Ack { seq: 1, ..Ack::default() });
+        [format!("HTTP/1.1 200 OK\r\nContent-Length: {}\r\n\r\n", ack.len()).as_bytes(), &ack].concat()
+    };
+    let take = async |stream: &mut BufReader<TcpStream>| {
+        let head = head(stream).await.expect("a request");
+        let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")?.parse().ok());
+        let mut body = vec![0; length.expect("a length")];
+        stream.read_exact(&mut body).await.expect("a body");
+    };
+    let serve = async {
+        let mut first = BufReader::new(listener.accept().await.expect("a connection").0);
+        take(&mut first).await;
+        first.write_all(&answer()).await.expect("an answer");
+        take(&mut first).await;
+        // Silent from here on, and open to the end.
+        let mut second = BufReader::new(listener.accept().await.expect("another connection").0);
+        take(&mut second).await;
+        second.write_all(&answer()).await.expect("an answer");
+        first
+    };
+    let ask = async {
+        assert_eq!(post(&mut talk).await, Ok(StatusCode::OK));
+        let error = post(&mut talk).await.expect_err("nobody answers");
+        assert!(error.contains("no answer within 5 s"), "{error}");
+        assert!(talk.own().is_none(), "the connection is given up");
+        assert_eq!(post(&mut talk).await, Ok(StatusCode::OK), "over another connection");
+    };
+    timeout(LIMIT, async { tokio::join!(serve, ask) }).await.expect("in time");
+}
