@@ -5,6 +5,7 @@ mod exact;
 mod facts;
 mod kinds;
 mod life;
+mod missed;
 mod neighbour;
 mod once;
 mod privilege;
