@@ -7,7 +7,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Names of the maps in the object.
 pub mod maps {
-    /// `FlowKey` → `FlowTotals`: a plain hash, since an LRU evicts in silence.
+    /// `FlowKey` → [`FlowEntry`](crate::entry::FlowEntry): a plain hash, since an LRU evicts in silence.
     pub const FLOWS: &str = "FLOWS";
     /// Slots of `DeviceTotals`, per CPU; a device's is one of those behind its interface index.
     pub const DEVICES: &str = "DEVICES";
@@ -52,8 +52,8 @@ pub const MAX_TUNNEL_PORTS: usize = 3;
 pub const MAX_FRAGMENTS: u32 = 8_192;
 /// Bytes of the event ring.
 pub const EVENTS_BYTES: u32 = 1 << 20;
-/// Bytes of the ring of DNS messages: some 6,000 of up to 256 bytes, 1,000 larger ones.
-pub const DNS_RING_BYTES: u32 = 1 << 21;
+/// Bytes of the ring of DNS messages: some 3,000 of up to 256 bytes, 500 larger ones.
+pub const DNS_RING_BYTES: u32 = 1 << 20;
 /// Bytes taken of a DNS message at the most: more than one packet of an Ethernet carries. A power of two.
 pub const DNS_SNAP_BYTES: usize = 2_048;
 /// Ports whose datagrams and segments are taken for DNS.
@@ -131,32 +131,30 @@ pub mod tcp_state {
     pub const RESET: u8 = 1 << 4;
 }
 
-/// Totals of a flow since its entry was made. They only grow.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
-#[repr(C)]
+/// Totals of a flow, as user space has them of its [`FlowEntry`](crate::entry::FlowEntry), which says what each is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct FlowTotals {
     /// Socket buffers.
     pub skbs: u64,
-    /// Wire segments (`gso_segs`). In the map only those beyond one for each buffer, so that most packets add nothing;
-    /// whoever reads the map makes it whole.
+    /// Wire segments (`gso_segs`).
     pub segments: u64,
     /// Bytes from the network header on.
     pub l3_bytes: u64,
-    /// Bytes behind the transport header, by the IP header's own length (padding does not count).
+    /// Bytes behind the transport header.
     pub payload_bytes: u64,
-    /// `CLOCK_MONOTONIC` of the last packet; beside the counters, so that a packet touches as few cache lines as can be.
+    /// `CLOCK_MONOTONIC` of the last packet.
     pub last_ns: u64,
-    /// `CLOCK_MONOTONIC` when the entry was made; tells two lives of one key apart.
+    /// `CLOCK_MONOTONIC` when the entry was made.
     pub first_ns: u64,
-    /// TCP: connection attempts (SYN without ACK, distinct initial sequence numbers).
+    /// TCP: connection attempts.
     pub opened: u32,
     /// TCP: completed handshakes.
     pub established: u32,
-    /// TCP: connections that this side finished (FIN).
+    /// TCP: connections that this side finished.
     pub closed: u32,
     /// TCP: RST segments.
     pub resets: u32,
-    /// ICMP errors that quote a packet of the *opposite* flow; not in the counters above.
+    /// ICMP errors that quote a packet of the *opposite* flow.
     pub icmp_errors: u32,
     /// TCP: initial sequence number of the newest attempt.
     pub initial_seq: u32,
@@ -164,10 +162,7 @@ pub struct FlowTotals {
     pub tcp_state: u8,
     /// [`FLOW_LOCAL_SOCKET`], or 0.
     pub flags: u8,
-    /// Always 0.
-    pub reserved: [u8; 2],
-    /// [`cgroup_number`](crate::facts::cgroup_number) of the socket that the first packet came straight from; 0 where it came from none, or through the
-    /// node only.
+    /// Number of the cgroup of the socket that the first packet came straight from, or 0.
     pub cgroup: u32,
 }
 
@@ -390,7 +385,6 @@ pub fn mapped(v4: [u8; 4]) -> [u8; 16] {
 // The layouts both sides rely on, frozen: a change here is a change of the border.
 const _: () = {
     assert!(size_of::<FlowKey>() == 44);
-    assert!(size_of::<FlowTotals>() == 80);
     assert!(size_of::<FragmentKey>() == 44);
     assert!(size_of::<DeviceTotals>() == 96);
     assert!(size_of::<Event>() == 64);

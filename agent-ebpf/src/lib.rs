@@ -5,5 +5,6 @@
 #![forbid(unsafe_code)]
 
 pub mod abi;
+pub mod entry;
 pub mod facts;
 pub mod parse;

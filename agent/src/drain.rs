@@ -21,7 +21,7 @@ use crate::{
     pace::Pace,
     scope,
     session::Session,
-    source::kernel::{KernelError, attach, facts::Types, links::Links, load::Kernel},
+    source::kernel::{KernelError, attach, facts::Types, links::Links, load::Kernel, memory},
     summarise::{Folded, Limits, Table},
     tiers::{self, Offer, Removals},
 };
@@ -81,6 +81,7 @@ impl Node {
     /// # Errors
     /// When the kernel refuses the programs, or a device asked for by name is not there.
     pub async fn start(config: &Config, ledger: Ledger) -> anyhow::Result<Self> {
+        memory::give_back_large();
         let links = Links::open()?;
         let present: HashSet<_> = links.dump().await?.into_iter().map(|link| link.name).collect();
         if let Some(missing) = config.named_devices.iter().find(|name| !present.contains(*name)) {
@@ -141,6 +142,7 @@ impl Node {
         }
         node.kernel.hooks().sweep();
         drop(guard);
+        memory::give_back_start();
         Ok(node)
     }
 
@@ -265,14 +267,14 @@ impl Node {
         let moment = self.moment();
         let readings = &mut self.readings;
         readings.clear();
-        self.kernel.flows(|key, totals| readings.push((*key, *totals)))?;
+        self.kernel.flows(moment.now_ns, |key, totals| readings.push((*key, totals)))?;
         let took = Duration::from_nanos(clock::monotonic_ns().saturating_sub(moment.now_ns));
         self.ledger.drain_seconds.inc_by(took.as_secs_f64());
         self.ledger.flow_readings.inc_by(self.readings.len() as u64);
         let device = |ifindex| self.devices.place(ifindex);
         let mut folded = self.table.fold(&self.readings, moment, device);
         for key in std::mem::take(&mut folded.ended) {
-            let last = self.kernel.take_flow(&key)?;
+            let last = self.kernel.take_flow(&key, moment.now_ns)?;
             let end = self.table.finish(&key, last.as_ref(), moment, device);
             folded.active |= end.active;
         }

@@ -202,6 +202,13 @@ pub struct Edge {
 }
 
 impl Edge {
+    /// Whether what moves on it is worth a report. Our own reports are not, or each would make the next; nor is a tunnel,
+    /// which moves with what it carries.
+    #[must_use]
+    pub fn wakes(&self, id: &EdgeId) -> bool {
+        !self.own && id.tunnel.is_none()
+    }
+
     /// Adds what a flow grew by.
     pub fn add(&mut self, forward: bool, delta: &FlowTotals, now_ns: u64, clock: WallClock) {
         let last_unix_ns = clock.unix_ns(delta.last_ns);
@@ -263,26 +270,6 @@ impl Edge {
             vias: self.vias.iter().map(|(address, port)| via(*address, *port)).collect(),
             translated: self.translated,
         }
-    }
-}
-
-/// What a flow grew by between two readings of the same entry; the whole of it if the entry is a new one.
-#[must_use]
-pub fn growth(now: &FlowTotals, before: &FlowTotals) -> FlowTotals {
-    if now.first_ns != before.first_ns {
-        return *now;
-    }
-    FlowTotals {
-        skbs: now.skbs.saturating_sub(before.skbs),
-        segments: now.segments.saturating_sub(before.segments),
-        l3_bytes: now.l3_bytes.saturating_sub(before.l3_bytes),
-        payload_bytes: now.payload_bytes.saturating_sub(before.payload_bytes),
-        opened: now.opened.saturating_sub(before.opened),
-        established: now.established.saturating_sub(before.established),
-        closed: now.closed.saturating_sub(before.closed),
-        resets: now.resets.saturating_sub(before.resets),
-        icmp_errors: now.icmp_errors.saturating_sub(before.icmp_errors),
-        ..*now
     }
 }
 

@@ -3,6 +3,7 @@
 
 mod events;
 mod facts;
+mod flows;
 mod grow;
 mod lesser;
 mod sight;
@@ -19,8 +20,7 @@ use wire::v1::Counters;
 
 use crate::{
     edge::{
-        Edge, EdgeId, Moment, Orientation, edge_id, grew, growth, guessed_orientation, has_own_ends, is_own,
-        known_orientation,
+        Edge, EdgeId, Moment, Orientation, edge_id, grew, guessed_orientation, has_own_ends, is_own, known_orientation,
     },
     home::{Bypass, Home, PodAddresses},
     points::{Class, Local, PathKey, Paths, Place, Rest},
@@ -28,6 +28,7 @@ use crate::{
     via::Vias,
 };
 pub use facts::{SocketEnd, Told};
+use flows::Flows;
 pub use lesser::MAX_UNMAPPED;
 use lesser::Waits;
 pub use sight::{Seen, Sight};
@@ -100,7 +101,7 @@ pub struct Table {
     edges: HashMap<EdgeId, Edge>,
     /// Final totals that no acknowledgement covers yet.
     retiring: Vec<(EdgeId, Edge)>,
-    flows: HashMap<FlowKey, Flow>,
+    flows: Flows,
     high_ports: HighPorts,
     own: Option<(SocketAddr, SocketAddr)>,
     other: Counters,
@@ -131,7 +132,7 @@ impl Table {
             limits,
             edges: HashMap::new(),
             retiring: Vec::new(),
-            flows: HashMap::new(),
+            flows: Flows::default(),
             high_ports: HighPorts::default(),
             own: None,
             other: Counters::default(),
@@ -296,8 +297,8 @@ impl Table {
             (_, Some(totals)) => self.read_lesser(key, totals, at, moment, true, &mut folded),
             (_, None) => {}
         }
-        if let Some(flow) = self.flows.remove(key) {
-            self.leave(flow.target);
+        if let Some(target) = self.flows.remove(key) {
+            self.leave(target);
             self.paths.leave(PathKey::of(&self.as_counted(key, at).0, at.class), (at.class, key.ifindex));
             self.vias.leave(key, at.class.local_is_source(key));
         }
@@ -339,7 +340,7 @@ impl Table {
         self.join(target, orientation);
         self.mark(key, target, local, via);
         let flow = Flow { counted, orientation, local, ..Flow::new(at, target) };
-        if self.flows.insert(*key, flow).is_none() {
+        if self.flows.insert(*key, flow) {
             self.paths.enter(PathKey::of(&counts, at.class));
             self.vias.enter(key, local.is_source);
         }
@@ -352,7 +353,7 @@ impl Table {
     fn read(&mut self, key: &FlowKey, totals: &FlowTotals, at: Place, moment: Moment, folded: &mut Folded) {
         let path = PathKey::of(&self.as_counted(key, at).0, at.class);
         let Some(flow) = self.flows.get_mut(key) else { return };
-        let delta = growth(totals, &flow.counted);
+        let delta = totals.since(&flow.counted);
         if !grew(&delta) {
             return;
         }

@@ -7,7 +7,7 @@ use agent_ebpf::{
     abi::{CGROUP_IFINDEX, Direction, LinkType, Loss},
     parse::{Parsed, parse, protocol},
 };
-use aya_ebpf::{helpers::bpf_ktime_get_ns, macros::cgroup_skb, programs::SkBuffContext};
+use aya_ebpf::{macros::cgroup_skb, programs::SkBuffContext};
 
 use super::{dns, flow, loss, maps, skb::Linear, tc};
 
@@ -41,7 +41,8 @@ fn count(ctx: &SkBuffContext, direction: Direction) {
         return;
     }
     let local_socket = direction == Direction::Ingress;
-    let mut packet = tc::Packet { parsed: Parsed::default(), segments: 0, local_socket, now_ns: 0 };
+    let mut packet =
+        tc::Packet { parsed: Parsed::default(), segments: 0, local_socket, now: tc::Now { ns: 0, tick: 0 } };
     // What this hook hands over begins at the network header.
     let outcome = parse(&Linear(&ctx.skb), LinkType::RawIp, &mut packet.parsed);
     let transport = packet.parsed.key.protocol;
@@ -62,8 +63,7 @@ fn count(ctx: &SkBuffContext, direction: Direction) {
     packet.parsed.key.ifindex = CGROUP_IFINDEX;
     packet.parsed.key.direction = direction as u8;
     packet.segments = tc::segments(gso_segs, gso_size, packet.parsed.payload_bytes);
-    // SAFETY: no arguments, no memory.
-    packet.now_ns = unsafe { bpf_ktime_get_ns() };
+    packet.now = tc::Now::read();
     let counted = tc::add(skb, &mut packet);
     dns::take(skb, &packet);
     // SAFETY: as above.

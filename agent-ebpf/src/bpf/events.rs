@@ -36,7 +36,7 @@ pub(super) fn tell(what: What, packet: &Packet) -> bool {
     let error = if parsed.icmp_error { EVENT_ICMP_ERROR } else { 0 };
     let socket = if packet.local_socket { EVENT_LOCAL_SOCKET } else { 0 };
     entry.write(Event {
-        time_ns: packet.now_ns,
+        time_ns: packet.now.ns,
         key: parsed.key,
         l3_bytes: parsed.l3_bytes,
         payload_bytes: parsed.payload_bytes,

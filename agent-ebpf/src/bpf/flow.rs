@@ -3,7 +3,8 @@
 use core::arch::asm;
 
 use agent_ebpf::{
-    abi::{FLOW_LOCAL_SOCKET, FlowTotals, tcp_state},
+    abi::{FLOW_LOCAL_SOCKET, tcp_state},
+    entry::{FlowEntry, ONE_ABOVE_BITS},
     parse::tcp_flags,
 };
 
@@ -20,16 +21,17 @@ use super::{
 /// `totals` points to an entry of the flow map. Several CPUs may add to it at once, so the counters are added to
 /// atomically; everything else is a plain store whose last writer wins.
 #[inline(always)]
-pub(super) unsafe fn add(totals: *mut FlowTotals, packet: &Packet) {
+pub(super) unsafe fn add(totals: *mut FlowEntry, packet: &Packet) {
     let parsed = &packet.parsed;
     // SAFETY: the caller's promise.
     unsafe {
-        (*totals).last_ns = packet.now_ns;
-        if packet.local_socket && (*totals).flags & FLOW_LOCAL_SOCKET == 0 {
-            (*totals).flags = FLOW_LOCAL_SOCKET;
+        (*totals).last = packet.now.tick;
+        let flags = lowest(&raw mut (*totals).icmp_errors_and_flags);
+        if packet.local_socket && *flags & FLOW_LOCAL_SOCKET == 0 {
+            *flags = FLOW_LOCAL_SOCKET;
         }
         if parsed.icmp_error {
-            add_32(&raw mut (*totals).icmp_errors, 1);
+            add_32(&raw mut (*totals).icmp_errors_and_flags, ONE_ABOVE_BITS);
             return;
         }
         if crate::SABOTAGE == Sabotage::Double && now_and_then() {
@@ -38,7 +40,7 @@ pub(super) unsafe fn add(totals: *mut FlowTotals, packet: &Packet) {
         }
         add_64(&raw mut (*totals).skbs, 1);
         if packet.segments > 1 {
-            add_64(&raw mut (*totals).segments, u64::from(packet.segments - 1));
+            add_32(&raw mut (*totals).more_segments, packet.segments - 1);
         }
         add_64(&raw mut (*totals).l3_bytes, u64::from(parsed.l3_bytes));
         add_64(&raw mut (*totals).payload_bytes, u64::from(parsed.payload_bytes));
@@ -48,18 +50,26 @@ pub(super) unsafe fn add(totals: *mut FlowTotals, packet: &Packet) {
     }
 }
 
+/// The byte of bits below a counter of 24 bits: BPF's lowest byte is the first (`bpfel`). Stored to beside additions to the
+/// whole word, which change it not.
+#[inline(always)]
+fn lowest(word: *mut u32) -> *mut u8 {
+    word.cast()
+}
+
 /// SYN, then anything later with ACK is the third packet of the handshake, since only an answered client sends it
 /// (RFC 9293 §3.5). A retransmitted SYN keeps its initial sequence number and is no new attempt.
 #[inline(always)]
-unsafe fn follow_tcp(totals: *mut FlowTotals, packet: &Packet) {
+unsafe fn follow_tcp(totals: *mut FlowEntry, packet: &Packet) {
     let flags = packet.parsed.tcp_flags;
     let seq = packet.parsed.tcp_seq;
     // SAFETY: as for `add`.
     unsafe {
-        let state = (*totals).tcp_state;
+        let kept = lowest(&raw mut (*totals).closed_and_state);
+        let state = *kept;
         if flags & tcp_flags::RST != 0 {
             add_32(&raw mut (*totals).resets, 1);
-            (*totals).tcp_state = state | tcp_state::RESET;
+            *kept = state | tcp_state::RESET;
             events::tell(What::TCP_RESET, packet);
             return;
         }
@@ -67,7 +77,7 @@ unsafe fn follow_tcp(totals: *mut FlowTotals, packet: &Packet) {
             let role = if flags & tcp_flags::ACK == 0 { tcp_state::OPENER } else { tcp_state::ACCEPTOR };
             if state & role == 0 || (*totals).initial_seq != seq {
                 (*totals).initial_seq = seq;
-                (*totals).tcp_state = role;
+                *kept = role;
                 if role == tcp_state::OPENER {
                     add_32(&raw mut (*totals).opened, 1);
                 }
@@ -83,11 +93,11 @@ unsafe fn follow_tcp(totals: *mut FlowTotals, packet: &Packet) {
         }
         if flags & tcp_flags::FIN != 0 && state & tcp_state::FIN == 0 {
             next |= tcp_state::FIN;
-            add_32(&raw mut (*totals).closed, 1);
+            add_32(&raw mut (*totals).closed_and_state, ONE_ABOVE_BITS);
             events::tell(What::TCP_CLOSE, packet);
         }
         if next != state {
-            (*totals).tcp_state = next;
+            *kept = next;
         }
     }
 }

@@ -2,8 +2,9 @@
 
 use agent_ebpf::abi::{
     CGROUP_IFINDEX, CGROUP_SLOT, DEVICE_PROBES, DEVICE_SLOTS, DNS_RING_BYTES, DeviceTotals, EVENTS_BYTES, FlowKey,
-    FlowTotals, FragmentKey, Loss, MAX_FLOWS, MAX_FRAGMENTS, Ports, slot, slot_owner,
+    FragmentKey, Loss, MAX_FLOWS, MAX_FRAGMENTS, Ports, slot, slot_owner,
 };
+use agent_ebpf::entry::FlowEntry;
 use aya_ebpf::{
     macros::map,
     maps::{HashMap, LruHashMap, PerCpuArray, RingBuf},
@@ -12,7 +13,7 @@ use aya_ebpf::{
 use super::tc::Scratch;
 
 #[map]
-pub(super) static FLOWS: HashMap<FlowKey, FlowTotals> = HashMap::with_max_entries(MAX_FLOWS, 0);
+pub(super) static FLOWS: HashMap<FlowKey, FlowEntry> = HashMap::with_max_entries(MAX_FLOWS, 0);
 
 /// An array: a look-up costs a tenth of a hash's.
 #[map]

@@ -1,7 +1,8 @@
 //! The tc programs: one body, the direction is an argument. They watch and let pass, whatever happens inside.
 
 use agent_ebpf::{
-    abi::{Direction, FlowTotals, LinkType, Loss},
+    abi::{Direction, LinkType, Loss},
+    entry::{FlowEntry, tick},
     facts::cgroup_number,
     parse::{Parsed, Skip, parse, protocol},
 };
@@ -45,21 +46,38 @@ pub(super) struct Scratch {
 #[repr(C)]
 struct Clock {
     tick: u64,
-    ns: u64,
+    now: Now,
+}
+
+/// A moment, and the same as entries keep it: dividing by a million costs as much as adding to an entry.
+#[derive(Clone, Copy)]
+#[repr(C)]
+pub(super) struct Now {
+    pub(super) ns: u64,
+    pub(super) tick: u32,
+}
+
+impl Now {
+    /// Reads the clock.
+    #[inline(always)]
+    pub(super) fn read() -> Self {
+        // SAFETY: no arguments, no memory.
+        let ns = unsafe { bpf_ktime_get_ns() };
+        Self { ns, tick: tick(ns) }
+    }
 }
 
 impl Clock {
     /// `CLOCK_MONOTONIC`, late by a tick of the kernel's timer (1 to 10 ms) at the most.
     #[inline(always)]
-    fn now(&mut self) -> u64 {
+    fn now(&mut self) -> Now {
         // SAFETY: no arguments, no memory.
         let tick = unsafe { bpf_jiffies64() };
         if self.tick != tick {
             self.tick = tick;
-            // SAFETY: as above.
-            self.ns = unsafe { bpf_ktime_get_ns() };
+            self.now = Now::read();
         }
-        self.ns
+        self.now
     }
 }
 
@@ -70,7 +88,7 @@ pub(super) struct Packet {
     pub(super) segments: u32,
     /// It leaves the node straight from a socket.
     pub(super) local_socket: bool,
-    pub(super) now_ns: u64,
+    pub(super) now: Now,
 }
 
 /// The next program in the chain decides, always: `TC_ACT_UNSPEC` is `TCX_NEXT`.
@@ -118,7 +136,7 @@ fn count(ctx: &TcContext, direction: Direction) {
             packet.parsed.key.ifindex = ifindex;
             packet.parsed.key.direction = direction as u8;
             packet.segments = segments(gso_segs, gso_size, packet.parsed.payload_bytes);
-            packet.now_ns = scratch.clock.now();
+            packet.now = scratch.clock.now();
             // SAFETY: as above; only whether there is a socket is asked.
             packet.local_socket =
                 direction == Direction::Egress && unsafe { !(*ctx.skb.skb).__bindgen_anon_2.sk.is_null() };
@@ -167,7 +185,8 @@ pub(super) fn add(skb: *mut __sk_buff, packet: &mut Packet) -> bool {
         None => {
             // SAFETY: the context is valid for the whole run of the program.
             let cgroup = if packet.local_socket { cgroup_number(unsafe { bpf_skb_cgroup_id(skb) }) } else { 0 };
-            let fresh = FlowTotals { first_ns: packet.now_ns, last_ns: packet.now_ns, cgroup, ..FlowTotals::default() };
+            let now = packet.now.tick;
+            let fresh = FlowEntry { first: now, last: now, cgroup, ..FlowEntry::default() };
             // Another CPU may have made the entry meanwhile: then this fails, and its entry is found below.
             let made = FLOWS.insert(key, &fresh, u64::from(BPF_NOEXIST)).is_ok();
             if made {

@@ -198,7 +198,7 @@ impl Table {
             edge.guessed = false;
             self.high_ports.leave(id);
         }
-        !edge.own
+        edge.wakes(id)
     }
 
     /// The edges of five-tuples, and whether each runs from the client to the server. Where both ends of an edge are this

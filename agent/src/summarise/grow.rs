@@ -74,8 +74,7 @@ impl Table {
             Some((edge, id)) => {
                 edge.add(forward, delta, moment.now_ns, moment.clock);
                 edge.class = edge.class.max(at.class);
-                // A tunnel moves with what it carries: were that our own reports, it must not make another one.
-                folded.active |= !edge.own && id.tunnel.is_none();
+                folded.active |= edge.wakes(&id);
             }
             None => {
                 self.other.skbs += delta.skbs;
@@ -125,7 +124,7 @@ impl Table {
         if id.cgroup != 0 {
             self.unowned.push(id);
         }
-        folded.edges_new += u32::from(!edge.own && id.tunnel.is_none());
+        folded.edges_new += u32::from(edge.wakes(&id));
         self.edges.insert(id, edge);
         Target::Edge(id)
     }

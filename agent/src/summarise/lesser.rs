@@ -4,7 +4,7 @@ use agent_ebpf::abi::{EVENT_LOCAL_SOCKET, Event, FLOW_LOCAL_SOCKET, FlowKey, Flo
 
 use super::{Flow, Folded, Table, Target};
 use crate::{
-    edge::{EdgeId, Moment, Orientation, carrier_id, edge_id, grew, growth, known_orientation, single},
+    edge::{EdgeId, Moment, Orientation, carrier_id, edge_id, grew, known_orientation, single},
     home::{TunnelKind, UNKNOWN_NS},
     points::{Class, HOLD_NS, Local, PathKey, Place, Rest, Verdict},
 };
@@ -67,11 +67,11 @@ impl Table {
         folded: &mut Folded,
     ) {
         let Some(flow) = self.flows.get_mut(key) else { return };
-        let delta = growth(totals, &flow.counted);
+        let delta = totals.since(&flow.counted);
         let before = std::mem::replace(&mut flow.counted, *totals);
         *self.folded.entry((key.ifindex, key.direction)).or_default() += packets(&delta);
         let waits = flow.waits.take().map_or(Waits { base: before, since_ns: moment.now_ns }, |waits| *waits);
-        let mut due = growth(totals, &waits.base);
+        let mut due = totals.since(&waits.base);
         if !grew(&due) {
             return;
         }

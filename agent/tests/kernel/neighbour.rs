@@ -93,7 +93,7 @@ fn killed_and_started_again_it_touches_nothing_of_others() {
     wait_for("the other's counts", Duration::from_secs(5), || {
         seen = (0, 0);
         other
-            .flows(|key, flow| {
+            .flows(agent::clock::monotonic_ns(), |key, flow| {
                 let way = if key.destination_port == 7000 { &mut seen.0 } else { &mut seen.1 };
                 *way += if key.source_port == 7000 || key.destination_port == 7000 { flow.skbs } else { 0 };
             })

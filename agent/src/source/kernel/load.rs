@@ -4,6 +4,7 @@ use std::{fs, os::fd::AsFd as _, path::Path};
 
 use agent_ebpf::{
     abi::{CGROUP_IFINDEX, DeviceTotals, DirectionTotals, DnsHead, Event, FlowKey, FlowTotals, Loss, maps, programs},
+    entry::FlowEntry,
     facts::SETTINGS,
 };
 use aya::{
@@ -35,7 +36,7 @@ pub struct Kernel {
     losses: PerCpuArray<MapData, u64>,
     ring: AsyncFd<RingBuf<MapData>>,
     dns: AsyncFd<RingBuf<MapData>>,
-    batch: Batch<FlowKey, FlowTotals>,
+    batch: Batch<FlowKey, FlowEntry>,
     facts: Facts,
     hooks: Hooks,
 }
@@ -57,6 +58,8 @@ impl Kernel {
         }
         memlock::lift();
         let mut ebpf = EbpfLoader::new()
+            // rustc emits no relocations against the kernel's types: nothing here wants them, and they are large.
+            .btf(None)
             .map_max_entries(maps::FLOWS, max_flows)
             .override_global(SETTINGS, types.offsets.settings.as_bytes(), true)
             .load(bytes)
@@ -149,21 +152,22 @@ impl Kernel {
         &mut self.facts
     }
 
-    /// Reads every live flow's totals.
+    /// Reads every live flow's totals at `now_ns`.
     ///
     /// # Errors
     /// What the kernel answered, when it refused.
-    pub fn flows(&mut self, mut entry: impl FnMut(&FlowKey, &FlowTotals)) -> Result<(), KernelError> {
-        self.batch.read(self.flows.fd().as_fd(), |key, totals| entry(key, &whole(totals))).map_err(KernelError::Batch)
+    pub fn flows(&mut self, now_ns: u64, mut flow: impl FnMut(&FlowKey, FlowTotals)) -> Result<(), KernelError> {
+        let read = self.batch.read(self.flows.fd().as_fd(), |key, entry| flow(key, entry.whole(now_ns)));
+        read.map_err(KernelError::Batch)
     }
 
     /// Removes a flow that has ended and gives its final totals.
     ///
     /// # Errors
     /// What the kernel answered, when it refused.
-    pub fn take_flow(&self, key: &FlowKey) -> Result<Option<FlowTotals>, KernelError> {
-        let totals = batch::take(self.flows.fd().as_fd(), key).map_err(KernelError::Batch)?;
-        Ok(totals.as_ref().map(whole))
+    pub fn take_flow(&self, key: &FlowKey, now_ns: u64) -> Result<Option<FlowTotals>, KernelError> {
+        let entry: Option<FlowEntry> = batch::take(self.flows.fd().as_fd(), key).map_err(KernelError::Batch)?;
+        Ok(entry.map(|entry| entry.whole(now_ns)))
     }
 
     /// Lost telemetry since the object was loaded, by cause; all CPUs added up.
@@ -250,9 +254,4 @@ fn program(ebpf: &mut Ebpf, name: &'static str) -> Result<Program, KernelError> 
     let fd = program.fd().and_then(copy).map_err(refused)?;
     let id = program.info().map_err(refused)?.id();
     Ok(Program { fd, id })
-}
-
-/// The map has segments beyond one for each buffer only.
-fn whole(totals: &FlowTotals) -> FlowTotals {
-    FlowTotals { segments: totals.segments + totals.skbs, ..*totals }
 }

@@ -8,6 +8,7 @@ pub mod hook;
 pub mod links;
 pub mod load;
 pub mod memlock;
+pub mod memory;
 mod netlink;
 pub mod pins;
 pub mod slots;
