@@ -55,5 +55,5 @@ pub use service::{Agent, AgentOptions, Collector, CollectorOptions};
 pub use signals::Stop;
 pub use spawn::Process;
 pub use spec::{Cni, EXTERNAL, LabSpec, Offloads, Owner, POD_MTU, Phase, PodSpec, ServiceSpec, mix};
-pub use sys::{Netns, binary, require_root, wait_for};
+pub use sys::{Netns, binary, ebpf_object, require_root, wait_for};
 pub use tcx::{FullChain, Guest, Verdict, detach_all, programs_on};

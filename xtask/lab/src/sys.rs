@@ -135,6 +135,21 @@ pub fn binary(name: &str) -> Result<PathBuf> {
         .ok_or_else(|| LabError::NoBinary { path: exe.with_file_name(name) })
 }
 
+/// An object that is built beside the agent's own: wrong on purpose, or for measuring. Builds for development have them,
+/// whichever agent is used; the newest counts.
+///
+/// # Errors
+/// When there is none.
+pub fn ebpf_object(name: &str) -> Result<PathBuf> {
+    let agent = binary("orrery-agent")?;
+    let builds = agent.with_file_name("../debug/build");
+    let entries = std::fs::read_dir(&builds).context(|| format!("read {}", builds.display()))?;
+    let objects = entries.flatten().map(|entry| entry.path().join("out").join(name));
+    let newest =
+        objects.filter(|path| path.is_file()).max_by_key(|path| path.metadata().and_then(|of| of.modified()).ok());
+    newest.ok_or_else(|| LabError::NoBinary { path: builds.join(name) })
+}
+
 #[cfg(test)]
 mod tests {
     use super::process;

@@ -178,6 +178,42 @@ fn assert_denied(lab: &Lab, collector: &Collector, segments: u64) {
     assert_ne!(row["loss"]["status"], "measured", "{row}");
 }
 
+/// The same comparison must be able to fail: with agents that leave out one packet in 10,000 it does, and nearly all the rest
+/// is there, so that it is not an agent that is late.
+#[test]
+fn beside_cilium_a_sabotaged_object_turns_it_red() {
+    const SENT: u64 = 50_000;
+    let spec = LabSpec { cni: Cni::Cilium, ..LabSpec::plain(1, Offloads::On) };
+    let Some(lab) = lab_or_skip(spec).expect("the lab comes up") else { return };
+    let pod = |name: &str| lab.pod(name).expect("a pod");
+    let (client, server) = (pod("p1-0"), pod("p2-0"));
+    server.serve_udp(7000, Reply::Echo).expect("udp");
+    let _cilium: Vec<Cilium> =
+        lab.nodes().iter().map(|node| Cilium::install(&lab, node, Form::Tcx, DENIED).expect("a datapath")).collect();
+    let collector = lab.start_collector(&CollectorOptions::default()).expect("a collector");
+    let object = lab::ebpf_object("sabotage-skip").expect("a development build").display().to_string();
+    let options = AgentOptions { arguments: vec!["--ebpf-object".to_owned(), object], ..AgentOptions::default() };
+    let _agents = lab.start_agents(&options).expect("agents");
+    let to = (server.v4(), 7000).into();
+    // 200,000 packets past hooks that count: that none is left out has a probability of e^-20.
+    client.udp(UdpSend { replies: true, ..UdpSend::new(to, SENT, 64, 25_000.0) }).expect("datagrams");
+    let ledger = lab.ledger().expect("a ledger");
+    let near = || {
+        let graph = collector.graph("pod").ok()?;
+        let row = graph["edges"].as_array()?.iter().find(|row| row["port"] == 7000)?.clone();
+        let ways = ["client_side", "server_side"].into_iter().flat_map(|side| {
+            let side = row[side].clone();
+            ["forward", "reverse"].map(|way| side[way]["skbs"].as_u64().unwrap_or(0))
+        });
+        ways.into_iter().all(|seen| seen.abs_diff(SENT) < SENT / 100).then_some(())
+    };
+    wait_for("nearly all packets", SETTLE, near).expect("they are");
+    let equal = wait_for("totals that equal the ledger", Duration::from_secs(3), || {
+        differences(&lab, &collector, &ledger).is_empty().then_some(())
+    });
+    assert!(equal.is_err(), "nothing was noticed");
+}
+
 #[test]
 fn beside_cilium_all_that_passes_a_hook_is_counted_and_nothing_is_disturbed() {
     let spec = LabSpec { cni: Cni::Cilium, ..LabSpec::plain(2, Offloads::On) };

@@ -9,7 +9,6 @@ use lab::{Agent, AgentOptions, Collector, CollectorOptions, Lab, LabSpec, Offloa
 
 use super::process::{self, Runs};
 use super::sender::{PORT, Sender};
-use crate::sys;
 
 /// Packets of one run.
 const PACKETS: u64 = 100_000;
@@ -115,23 +114,10 @@ fn options(what: What, device: &str, collector: Option<String>) -> anyhow::Resul
         What::Ours => None,
     };
     if let Some(object) = object {
-        arguments.extend(["--ebpf-object".to_owned(), objects()?.join(object).display().to_string()]);
+        arguments.extend(["--ebpf-object".to_owned(), lab::ebpf_object(object)?.display().to_string()]);
     }
     let collector = collector.or_else(|| Some("http://127.0.0.1:9".to_owned()));
     Ok(AgentOptions { arguments, name: Some(format!("{what:?}")), collector })
-}
-
-/// Where the newest objects of the kernel side were built.
-fn objects() -> anyhow::Result<std::path::PathBuf> {
-    let builds = sys::root().join("target/debug/build");
-    let mut found: Vec<_> = std::fs::read_dir(&builds)
-        .with_context(|| format!("read {}", builds.display()))?
-        .flatten()
-        .map(|entry| entry.path().join("out"))
-        .filter(|out| out.join("bench-floor").is_file())
-        .collect();
-    found.sort_by_key(|out| out.join("bench-floor").metadata().and_then(|data| data.modified()).ok());
-    found.pop().context("find the bench objects\nhint: cargo build -p orrery-agent")
 }
 
 /// Net costs of one load.
