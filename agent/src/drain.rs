@@ -142,7 +142,6 @@ impl Node {
         }
         node.kernel.hooks().sweep();
         drop(guard);
-        memory::give_back_start();
         Ok(node)
     }
 

@@ -52,7 +52,7 @@ use crate::{
     drain::Node,
     ledger::Ledger,
     pace::FAST_TICK,
-    source::kernel::{KernelError, trigger::Trigger},
+    source::kernel::{KernelError, memory, trigger::Trigger},
     transport::{Answer, Client, TransportError},
 };
 
@@ -106,6 +106,7 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
 
     tokio::pin!(shutdown);
     let mut in_flight = false;
+    let mut started = false;
     // Something is to be told that no report has: because one was under way, or the collector asked for it.
     let mut wanted = false;
     let mut look_at = clock::timer(Duration::ZERO);
@@ -117,6 +118,10 @@ pub async fn run(config: Config, shutdown: impl Future<Output = ()>) -> anyhow::
             () = &mut shutdown => break,
             Some(answer) = outcomes.recv() => {
                 in_flight = false;
+                // By now whatever runs for long has run once.
+                if !std::mem::replace(&mut started, true) {
+                    memory::give_back_start();
+                }
                 wanted |= settle(&mut node, answer)?;
                 look = wanted;
             }

@@ -184,6 +184,15 @@ fn a_host_network_client_is_counted_once() {
     }
 }
 
+/// What a node says of its tunnel, for a failure.
+fn told_of(node: &Netns, pod: IpAddr) -> String {
+    let lines =
+        ["ip -s -d link show kind0".to_owned(), format!("ip route get {pod}"), "ip -s link show eth0".to_owned()];
+    let told =
+        lines.map(|line| format!("{} $ {line}\n{}\n", node.name(), run(node, &line).unwrap_or_else(|error| error)));
+    told.concat()
+}
+
 /// Tunnels of every kind that this kernel has, between two nodes: the outer packets in a layer of their own, the inner ones
 /// on the pods' edge. `ORRERY_TEST_KINDS` names those that must be there.
 #[test]
@@ -240,8 +249,10 @@ fn every_kind_of_tunnel_is_known_and_counted_apart() {
         sent += SENT;
         for (node, ..) in &ends {
             let outer = || sum(&receiver, |at, row| at == *node && row.tunnel == kind).map(|way| way.0);
-            wait_for("the outer packets", SETTLE, || (outer() == [SENT; 2]).then_some(()))
-                .unwrap_or_else(|_| panic!("{kind} on {node}: {:?} of {SENT}", outer()));
+            wait_for("the outer packets", SETTLE, || (outer() == [SENT; 2]).then_some(())).unwrap_or_else(|_| {
+                let state = || ends.iter().map(|(node, _, _, pod)| told_of(lab.node(node).expect("a node"), *pod));
+                panic!("{kind} on {node}: {:?} of {SENT}\n{}", outer(), state().collect::<String>())
+            });
             let inner = || sum(&receiver, |at, row| at == *node && row.server_port == 7_000).map(|way| way.0);
             wait_for("the inner packets", SETTLE, || (inner() == [sent; 2]).then_some(()))
                 .unwrap_or_else(|_| panic!("in {kind} on {node}: {:?} of {sent}", inner()));

@@ -15,7 +15,7 @@ pub fn give_back_large() {
     }
 }
 
-/// Gives back what only the start needed, once the programs are loaded: free memory, and the pages of this program, of which
+/// Gives back what only the start needed: free memory, and the pages of this program, of which
 /// those that are still run come back from its file.
 pub fn give_back_start() {
     // SAFETY: asks the allocator to release pages that nobody holds.
