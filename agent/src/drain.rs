@@ -2,7 +2,7 @@
 
 use std::{collections::HashSet, path::PathBuf, time::Duration};
 
-use agent_ebpf::abi::{CGROUP_IFINDEX, FlowKey, FlowTotals, Loss, TunnelPorts};
+use agent_ebpf::abi::{CGROUP_IFINDEX, Loss, TunnelPorts};
 use tracing::warn;
 use wire::v1;
 
@@ -57,7 +57,6 @@ pub struct Node {
     pub(crate) known: Known,
     pub(crate) session: Session,
     pub(crate) ledger: Ledger,
-    readings: Vec<(FlowKey, FlowTotals)>,
     pub(crate) dns: dns::Watch,
     pub(crate) names: dns::Names,
     pub(crate) events: Events,
@@ -123,7 +122,6 @@ impl Node {
             known,
             session: Session::default(),
             ledger,
-            readings: Vec::new(),
             dns: dns::Watch::new(config.dns_names),
             names: dns::Names::default(),
             events: Events::default(),
@@ -264,14 +262,14 @@ impl Node {
 
     fn read_flows(&mut self) -> Result<(), KernelError> {
         let moment = self.moment();
-        let readings = &mut self.readings;
-        readings.clear();
+        // Not kept: between two readings it would be the largest thing in memory that nobody looks at.
+        let mut readings = Vec::new();
         self.kernel.flows(moment.now_ns, |key, totals| readings.push((*key, totals)))?;
         let took = Duration::from_nanos(clock::monotonic_ns().saturating_sub(moment.now_ns));
         self.ledger.drain_seconds.inc_by(took.as_secs_f64());
-        self.ledger.flow_readings.inc_by(self.readings.len() as u64);
+        self.ledger.flow_readings.inc_by(readings.len() as u64);
         let device = |ifindex| self.devices.place(ifindex);
-        let mut folded = self.table.fold(&self.readings, moment, device);
+        let mut folded = self.table.fold(&readings, moment, device);
         for key in std::mem::take(&mut folded.ended) {
             let last = self.kernel.take_flow(&key, moment.now_ns)?;
             let end = self.table.finish(&key, last.as_ref(), moment, device);
@@ -291,7 +289,7 @@ impl Node {
         self.table.retire(moment.now_ns, moment.next_seq);
         self.losses = self.kernel.losses()?;
         self.ledger.drains.inc();
-        self.ledger.flows.set(i64::try_from(self.readings.len()).unwrap_or(i64::MAX));
+        self.ledger.flows.set(i64::try_from(readings.len()).unwrap_or(i64::MAX));
         self.ledger.edges.set(i64::try_from(self.table.held()).unwrap_or(i64::MAX));
         Ok(())
     }
