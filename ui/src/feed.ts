@@ -4,6 +4,7 @@ import { explain, keepAsked, streamUrl } from './ask';
 import type { Wish } from './empty';
 import { elapse, type Graph } from './graph';
 import { findSick } from './health';
+import { flat } from './layered';
 import { NOTHING, notice } from './recent';
 import { keepCourse, keepTime } from './rewind';
 import * as store from './store';
@@ -27,7 +28,9 @@ export function startFeed(): void {
     // In the background the newest picture waits until somebody looks.
     if (waiting === null || store.pageHidden.peek()) return;
     shownAt = performance.now();
-    store.show(waiting.graph, waiting.wish);
+    // All who look at it walk through all of it.
+    const { vertices, edges } = waiting.graph;
+    store.show({ ...waiting.graph, vertices: flat(vertices), edges: flat(edges) }, waiting.wish);
     waiting = null;
   };
   const followWish = (wish: Wish) =>

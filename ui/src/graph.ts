@@ -3,6 +3,7 @@
  *
  * No clock: time is the collector's, carried by the frames themselves.
  */
+import { changed } from './layered';
 import type { Change, ClusterEvent, Delta, Edge, Hidden, Names, NodeView, Snapshot, Vertex } from './view';
 
 /** How long a pod counts as new. */
@@ -93,7 +94,12 @@ export function applyDelta(graph: Graph, delta: Delta): Step {
   if (delta.run !== graph.run) return { kind: 'resync', why: `run ${delta.run} is not ${graph.run}` };
   if (delta.base !== graph.revision)
     return { kind: 'resync', why: `delta starts at ${delta.base}, we are at ${graph.revision}` };
-  const vertices = changed(graph.vertices, delta.vertices, (vertex) => vertex.id);
+  const vertices = changed(
+    graph.vertices,
+    delta.vertices.upsert,
+    delta.vertices.remove,
+    (vertex) => vertex.id,
+  );
   return {
     kind: 'applied',
     graph: {
@@ -102,30 +108,17 @@ export function applyDelta(graph: Graph, delta: Delta): Step {
       timeMs: delta.timeMs,
       names: delta.names ?? graph.names,
       hidden: delta.hidden,
-      nodes: changed(graph.nodes, delta.nodes, (node) => node.name),
+      nodes: changed(graph.nodes, delta.nodes.upsert, delta.nodes.remove, (node) => node.name),
       vertices,
-      edges: changed(graph.edges, delta.edges, (edge) => edge.id),
+      edges: changed(graph.edges, delta.edges.upsert, delta.edges.remove, (edge) => edge.id),
       born: births(graph, delta),
-      notices:
-        vertices === graph.vertices
-          ? current(graph.notices, delta.timeMs)
-          : announce(graph, vertices, delta.timeMs),
+      notices: resizes(graph, delta.vertices)
+        ? announce(graph, vertices, delta.timeMs)
+        : current(graph.notices, delta.timeMs),
       events:
         delta.events.length === 0 ? graph.events : [...graph.events, ...delta.events].slice(-MAX_EVENTS),
     },
   };
-}
-
-function changed<T>(
-  before: ReadonlyMap<string, T>,
-  change: Change<T>,
-  key: (item: T) => string,
-): ReadonlyMap<string, T> {
-  if (change.upsert.length === 0 && change.remove.length === 0) return before;
-  const after = new Map(before);
-  for (const id of change.remove) after.delete(id);
-  for (const item of change.upsert) after.set(key(item), item);
-  return after;
 }
 
 function births(graph: Graph, delta: Delta): ReadonlyMap<string, number> {
@@ -140,6 +133,15 @@ function births(graph: Graph, delta: Delta): ReadonlyMap<string, number> {
 function current(notices: readonly Notice[], nowMs: number): readonly Notice[] {
   const keep = notices.filter((notice) => nowMs - notice.atMs < NOTICE_FOR_MS);
   return keep.length === notices.length ? notices : keep;
+}
+
+/** Whether a change can make a workload larger or smaller: most only tell of pods what they did before. */
+function resizes(graph: Graph, { upsert, remove }: Change<Vertex>): boolean {
+  const counts = (vertex: Vertex | undefined) =>
+    vertex !== undefined && isPresent(vertex) ? workloadKey(vertex) : null;
+  return (
+    remove.length > 0 || upsert.some((vertex) => counts(vertex) !== counts(graph.vertices.get(vertex.id)))
+  );
 }
 
 /** Pods per workload, those finished or only remembered left out. */
