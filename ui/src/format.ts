@@ -48,7 +48,9 @@ export function micros(us: number): string {
 
 /** Time of day, UTC. */
 export function clock(ms: number): string {
-  return new Date(ms).toISOString().slice(11, 19);
+  const second = Math.floor(ms / 1000) % 86_400;
+  const part = (of: number) => String(Math.floor(of)).padStart(2, '0');
+  return `${part(second / 3600)}:${part((second / 60) % 60)}:${part(second % 60)}`;
 }
 
 /** How long ago, or how long. */

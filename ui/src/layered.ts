@@ -9,11 +9,27 @@ const GONE = Symbol('gone');
 
 /** A map, and what changed since. */
 class Layered<T> implements ReadonlyMap<string, T> {
+  /** Both as one, once somebody wanted them so. */
+  private one: ReadonlyMap<string, T> | null = null;
+
   constructor(
     readonly base: ReadonlyMap<string, T>,
     readonly over: ReadonlyMap<string, T | typeof GONE>,
     readonly size: number,
   ) {}
+
+  flat(): ReadonlyMap<string, T> {
+    this.one ??= whole(this.base, this.over);
+    return this.one;
+  }
+
+  /** What the next map is made of: no more lies over what was made one. */
+  ground(): {
+    readonly base: ReadonlyMap<string, T>;
+    readonly over: ReadonlyMap<string, T | typeof GONE> | null;
+  } {
+    return this.one === null ? this : { base: this.one, over: null };
+  }
 
   get(id: string): T | undefined {
     const over = this.over.get(id);
@@ -59,7 +75,8 @@ export function changed<T>(
   key: (item: T) => string,
 ): ReadonlyMap<string, T> {
   if (upsert.length === 0 && remove.length === 0) return before;
-  const { base, over } = before instanceof Layered ? (before as Layered<T>) : { base: before, over: null };
+  const { base, over } =
+    before instanceof Layered ? (before as Layered<T>).ground() : { base: before, over: null };
   if (base.size < SMALL || (over?.size ?? 0) + upsert.length + remove.length > base.size * MOST) {
     const after = whole(base, over);
     for (const id of remove) after.delete(id);
@@ -100,5 +117,5 @@ function whole<T>(
 
 /** The same as one map, for those who walk through all of it. */
 export function flat<T>(map: ReadonlyMap<string, T>): ReadonlyMap<string, T> {
-  return map instanceof Layered ? whole((map as Layered<T>).base, (map as Layered<T>).over) : map;
+  return map instanceof Layered ? (map as Layered<T>).flat() : map;
 }

@@ -1,8 +1,10 @@
 /** Pure: which links are drawn at which level, with what weight, colour and label. */
+
 import type { Density } from './density';
 import { fan } from './fan';
 import { percent } from './format';
 import { bend } from './geometry';
+import type { Graph } from './graph';
 import { isLossy, lossRatio, type Sickness } from './health';
 import { isDns } from './layers';
 import { type Rect, tileRect } from './layout';
@@ -220,6 +222,21 @@ const SCRAPER = /\/(prometheus|vmagent|grafana-agent|otel-collector)-/;
 /** Name service, scrapes and our own reports are in every cluster's picture: they stay faint until asked for. */
 export function isChatter(edge: Edge): boolean {
   return edge.own || edge.port === 53 || SCRAPER.test(edge.client);
+}
+
+/** The busiest links that are neither chatter nor carry other traffic, most first. */
+export function busiest(graph: Graph, most: number): Edge[] {
+  const found: Edge[] = [];
+  for (const edge of graph.edges.values()) {
+    const rate = edge.rate.forwardSkbs;
+    const last = found[most - 1];
+    if (rate <= 0 || (last !== undefined && rate <= last.rate.forwardSkbs)) continue;
+    if (edge.tunnel !== null || isChatter(edge)) continue;
+    const place = found.findIndex((one) => one.rate.forwardSkbs < rate);
+    found.splice(place < 0 ? found.length : place, 0, edge);
+    found.length = Math.min(found.length, most);
+  }
+  return found;
 }
 
 function look(

@@ -100,7 +100,30 @@ export const grouping = computed<Grouping>(() => {
   if (!hasGraph.value) return 'namespace';
   return untracked(() => (graph.value === null ? 'namespace' : firstGrouping(graph.value)));
 });
-export const groups = computed(() => (graph.value === null ? [] : groupsOf(graph.value, grouping.value)));
+/** A picture of the map, and what it was asked for with. */
+const pictured = signal<{ readonly graph: Graph; readonly filter: string } | null>(null);
+/** The map follows the panels this much later, so that no frame has both to do. */
+const AFTER_MS = 20;
+let due = false;
+effect(() => {
+  const now = graph.value;
+  const { filter } = shown.value;
+  const before = pictured.peek();
+  if (now === null || before === null || before.filter !== filter || before.graph.run !== now.run) {
+    pictured.value = now === null ? null : { graph: now, filter };
+    return;
+  }
+  if (due) return;
+  due = true;
+  setTimeout(() => {
+    due = false;
+    const latest = graph.peek();
+    pictured.value = latest === null ? null : { graph: latest, filter: shown.peek().filter };
+  }, AFTER_MS);
+});
+export const groups = computed(() =>
+  pictured.value === null ? [] : groupsOf(pictured.value.graph, grouping.value),
+);
 export const trouble = computed<Troubles>(() =>
   graph.value === null
     ? { sick: [], lossy: [], nodes: [], failing: [], pending: [] }
@@ -123,7 +146,7 @@ const sized = computed(() => mapSize.value.width > 0);
 export const layout = computed<Layout | null>(() => {
   if (!sized.value || groups.value.length === 0) return null;
   const { width, height } = untracked(() => mapSize.value);
-  const key = `${grouping.value}\n${shown.value.filter}`;
+  const key = `${grouping.value}\n${pictured.value?.filter ?? ''}`;
   const held = layouts.get(key);
   const before = held !== undefined && held.tidied === tidied.value ? held.layout : null;
   const margin = untracked(() => (narrow.value ? PHONE_MARGIN : MARGIN));
@@ -158,9 +181,9 @@ const detail = computed(() => {
 /** Links of the last picture: those drawn have the right of way. */
 let drawn: ReadonlySet<string> = new Set();
 export const scene = computed<Scene | null>(() => {
-  if (graph.value === null || layout.value === null) return null;
+  if (pictured.value === null || layout.value === null) return null;
   const next = compose({
-    graph: graph.value,
+    graph: pictured.value.graph,
     grouping: grouping.value,
     groups: groups.value,
     layout: layout.value,

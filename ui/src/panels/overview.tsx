@@ -2,7 +2,7 @@
 import { count } from '../format';
 import type { Graph } from '../graph';
 import { LossIcon, WarningIcon } from '../icons';
-import { isChatter } from '../links';
+import { busiest } from '../links';
 import * as store from '../store';
 import type { Vertex } from '../view';
 import { EventList } from './events';
@@ -28,10 +28,7 @@ export function Overview({ graph }: { graph: Graph }) {
   // A link that loses packets stands above, with all that ails it.
   const sick = store.trouble.value.sick.filter((edge) => !lossy.includes(edge));
   const red = sick.filter((edge) => store.sick.value.get(edge.id)?.[0]?.tone === 'bad').length;
-  const talkers = [...graph.edges.values()]
-    .filter((edge) => edge.rate.forwardSkbs > 0 && edge.tunnel === null && !isChatter(edge))
-    .sort((a, b) => b.rate.forwardSkbs - a.rate.forwardSkbs)
-    .slice(0, 8);
+  const talkers = busiest(graph, 8);
   const troubled = lossy.length + sick.length + nodes.length + failing.length;
   return (
     <article data-testid="overview">

@@ -20,9 +20,9 @@ const LIMITS: [Limit; 7] = [
     ("scripts of the first view, gzip", "js_gzip_bytes", 60_000.0),
     ("links drawn from afar", "links", 1_600.0),
 ];
-/// The same while pods come and go: of the heap the last quarter of the time beside the second.
+/// The same while pods come and go: the heap an edge, in the last quarter of the time beside the second.
 const CHURN_LIMITS: [Limit; 2] =
-    [("heap after churn, of before", "heap_growth", 1.1), ("pods moved by others, px", "moved_px", 0.0)];
+    [("heap an edge, late of early", "heap_growth", 1.1), ("pods moved by others, px", "moved_px", 0.0)];
 /// What is told beside, without a limit.
 const FACTS: [&str; 10] = [
     "edges",
@@ -36,8 +36,16 @@ const FACTS: [&str; 10] = [
     "heap_mb",
     "js_all_gzip_bytes",
 ];
-const CHURN_FACTS: [&str; 6] =
-    ["heap_early_mb", "heap_late_mb", "heap_readings", "pods_came", "pods_went", "moved_pods"];
+const CHURN_FACTS: [&str; 8] = [
+    "heap_early_mb",
+    "heap_late_mb",
+    "edges_early",
+    "edges_late",
+    "heap_readings",
+    "pods_came",
+    "pods_went",
+    "moved_pods",
+];
 /// Pods replaced in a second while the heap is watched: each is one that goes and one that comes.
 const CHURN: u32 = 100;
 /// Different views that are looked at, one after the other.
