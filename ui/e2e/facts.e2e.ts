@@ -141,7 +141,7 @@ describe.skipIf(!built)('beside packets', () => {
       .locator('button:visible')
       .evaluateAll((all) =>
         all
-          .filter((one) => one.getBoundingClientRect().height < 43.5)
+          .filter((one) => one.isConnected && one.getBoundingClientRect().height < 43.5)
           .map((one) => one.outerHTML.slice(0, 80)),
       );
     expect(small).toEqual([]);
