@@ -5,6 +5,7 @@ import * as format from '../src/format';
 import { firstGrouping, groupsOf } from '../src/groups';
 import { troubles } from '../src/health';
 import { LAYERS } from '../src/layers';
+import { busiest } from '../src/links';
 import { order, visibleRows } from '../src/rows';
 import { readPlace, writePlace } from '../src/url';
 import { edge, graphOf, node, pod } from './make';
@@ -190,5 +191,19 @@ describe('words', () => {
     expect(format.shortName(pod('x', { name: 'web-7f9c-abcde' }))).toBe('web-abcde');
     expect(format.shortName(pod('x', { name: 'web-0' }))).toBe('web-0');
     expect(format.shortName(pod('x', { name: 'other' }))).toBe('other');
+  });
+});
+
+describe('the busiest links', () => {
+  it('are those of most packets, without chatter and what carries others', () => {
+    const vertices = ['a', 'b', 'c'].map((id) => pod(id));
+    const rates = [5, 50, 7, 0, 50, 9];
+    const plain = rates.map((rate, at) => ({ ...edge('a', 'b', rate, 0, 1000 + at) }));
+    const names = edge('a', 'c', 900, 0, 53);
+    const tunnel = { ...edge('b', 'c', 900, 0, 4789), tunnel: 'vxlan' };
+    const own = { ...edge('b', 'a', 900), own: true };
+    const graph = graphOf(vertices, [names, ...plain, tunnel, own]);
+    expect(busiest(graph, 3).map((one) => one.rate.forwardSkbs)).toEqual([50, 50, 9]);
+    expect(busiest(graph, 9).map((one) => one.rate.forwardSkbs)).toEqual([50, 50, 9, 7, 5]);
   });
 });
