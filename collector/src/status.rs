@@ -90,6 +90,11 @@ pub fn judge(snapshot: &Value, counted: Counted, now_ms: i64) -> Status {
         format!("node {} is lossy: {why}", name(node))
     });
     told.list("lossy nodes", "docs/operating.md, Causes of lost telemetry", lossy.collect());
+    let odd = nodes.iter().filter(|node| node["state"] == "live");
+    let odd = odd.filter_map(|node| Some(format!("node {}: {}", name(node), node["why"].as_str()?)));
+    let hint = "each node's agent needs a name of its own: --node, or the downward API's spec.nodeName; of two the older run is \
+                refused after ten minutes";
+    told.list("nodes of one name", hint, odd.collect());
     let blind = nodes.iter().flat_map(|node| {
         texts(&node["blind_spots"]).into_iter().map(move |spot| {
             let text = |key: &str| spot[key].as_str().map(str::to_owned);
@@ -166,11 +171,13 @@ mod tests {
         assert!(status.ok && status.summary == "1 of 1 nodes report; all is well", "{status:?}");
         let none = judge(&json!({ "nodes": [] }), Counted::default(), 0);
         assert!(!none.ok && none.troubles[0].what == "no agent has reported");
+        let mut twice = node("n3", "live");
+        twice["why"] = json!("two agents report under this name");
         let mut odd = node("n2", "lossy");
         odd["blind_spots"] = json!([{ "device": "nk0", "reason": "netkit" }]);
         odd["unaccounted_skbs"] = json!(3);
         let ill = json!({
-            "nodes": [node("n1", "lost"), odd],
+            "nodes": [node("n1", "lost"), odd, twice],
             "names": { "state": "stale", "error": "pods.json: parse pod list" },
         });
         let status =
@@ -179,6 +186,7 @@ mod tests {
         for words in [
             "node n1 is silent for 60 s",
             "node n2 is lossy",
+            "node n3: two agents",
             "node n2 does not see nk0: netkit",
             "node n2 counts 3 packets",
             "names are not fresh: pods.json",
@@ -191,9 +199,9 @@ mod tests {
         }
         assert!(status.troubles.iter().all(|trouble| !trouble.hint.is_empty()));
         let text = status.to_string();
-        assert!(text.starts_with("0 of 2") || text.starts_with("1 of 2"), "{text}");
-        assert_eq!(text.lines().filter(|line| line.starts_with("  hint: ")).count(), 9, "{text}");
-        assert!(status.summary.contains("9 things are wrong"), "{}", status.summary);
+        assert!(text.starts_with("2 of 3"), "{text}");
+        assert_eq!(text.lines().filter(|line| line.starts_with("  hint: ")).count(), 10, "{text}");
+        assert!(status.summary.contains("10 things are wrong"), "{}", status.summary);
     }
 
     #[test]

@@ -29,6 +29,8 @@ pub const LOST_AFTER: Ns = 15 * SECOND;
 pub const LATE_AFTER: Ns = 1_500 * MS;
 /// Telemetry lost within this span makes a node lossy.
 const LOSSY_SPAN: Ns = MINUTE;
+/// For so long a run that is being replaced may still report.
+const TAKEOVER: Ns = 20 * SECOND;
 /// Beside the agents' own causes: what found no room in the collector.
 pub(super) const COLLECTOR_FULL: i32 = -1;
 /// Devices that are gone, remembered for one epoch.
@@ -45,6 +47,8 @@ pub struct Epoch {
     pub sampled: Ns,
     /// A newer epoch appeared at this time.
     pub ended: Option<Ns>,
+    /// Its last report came then.
+    pub heard: Ns,
     /// Edges with finished rows that the mark has not reached yet.
     pub finished: BTreeSet<super::FlowId>,
     /// Incarnations of devices that are gone: nobody watches their end of an edge any more.
@@ -155,6 +159,7 @@ impl Node {
         let epoch = self.epochs.entry(report.epoch).or_default();
         let latest = report.seq >= epoch.seq;
         epoch.seq = epoch.seq.max(report.seq);
+        epoch.heard = epoch.heard.max(now);
         if latest && !report.devices.is_empty() {
             epoch.bypassed = report.devices.iter().any(|device| device.bypassed);
         }
@@ -274,12 +279,23 @@ impl Node {
                 *recent.entry(*cause).or_default() += count;
             }
         }
-        if recent.is_empty() {
-            return (NodeState::Live, None);
-        }
-        let words =
-            recent.iter().map(|(cause, count)| format!("{}: {count} lost in the last minute", cause::words(*cause)));
-        (NodeState::Lossy, Some(words.collect::<Vec<_>>().join("; ")))
+        let state = if recent.is_empty() { NodeState::Live } else { NodeState::Lossy };
+        let lost = recent.iter().map(|(cause, count)| {
+            let cause = cause::words(*cause);
+            format!("{cause}: {count} lost in the last minute")
+        });
+        let shared = self.is_shared(now).then(|| "two agents report under this name".to_owned());
+        let words = lost.chain(shared).collect::<Vec<_>>();
+        (state, (!words.is_empty()).then(|| words.join("; ")))
+    }
+
+    /// An older run goes on reporting long after a newer one began: it is no restart, but two agents of one name.
+    fn is_shared(&self, now: Ns) -> bool {
+        let goes_on = |epoch: &Epoch| {
+            let since = epoch.ended.unwrap_or(Ns::MAX);
+            epoch.heard > since.saturating_add(TAKEOVER) && now.saturating_sub(epoch.heard) < LOST_AFTER
+        };
+        self.epochs.values().any(goes_on)
     }
 
     /// All losses by cause, over all epochs.
