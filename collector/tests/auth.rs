@@ -61,6 +61,16 @@ async fn without_credentials_every_endpoint_says_401() {
     let agents = REPORT_ENDPOINTS.iter().map(|endpoint| (reports, &endpoint.method, endpoint.path, endpoint.access));
     for (address, method, path, access) in browsers.chain(agents) {
         let text = send(address, &format!("{method} {path}"), &[], &[]).await;
+        if address == browser {
+            // Whatever is answered: no script but ours, in nobody's frame, and no other page reads it.
+            let head = text.to_lowercase();
+            assert!(
+                head.contains("content-security-policy: default-src 'self'") && head.contains("frame-ancestors 'none'")
+            );
+            assert!(head.contains("x-content-type-options: nosniff") && !head.contains("access-control"), "{text}");
+            // Nothing is changed but sessions.
+            assert!(*method == "GET" || ["/login", "/logout"].contains(&path), "{method} {path}");
+        }
         match access {
             Access::Guarded => {
                 assert_eq!(status(&text), 401, "{method} {path}: {text}");

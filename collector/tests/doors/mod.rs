@@ -9,7 +9,7 @@ use collector::{
         client::{Server, Tls},
         proto::observer::ServerStatusRequest,
     },
-    serve::HANDSHAKE,
+    serve::{HANDSHAKE, MAX_HEAD_BYTES},
 };
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
@@ -119,6 +119,37 @@ async fn a_port_that_is_full_refuses_and_has_room_again() {
         }
     };
     timeout(LIMIT, room).await.expect("there is room again");
+    collector.stop().await;
+}
+
+#[tokio::test]
+async fn a_head_that_is_too_long_is_refused() {
+    let collector = Collector::start(&[]).await;
+    let ask = async |bytes: usize| {
+        let mut stream = TcpStream::connect(collector.browser()).await.expect("connect");
+        let head = "GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\nX-Long: \r\n\r\n";
+        let head = head.replace("X-Long: ", &format!("X-Long: {}", "x".repeat(bytes - head.len())));
+        stream.write_all(head.as_bytes()).await.expect("write");
+        let mut answer = [0; 12];
+        timeout(LIMIT, stream.read_exact(&mut answer)).await.expect("in time").expect("an answer");
+        String::from_utf8_lossy(&answer).into_owned()
+    };
+    assert_eq!(ask(MAX_HEAD_BYTES).await, "HTTP/1.1 200");
+    assert_eq!(ask(MAX_HEAD_BYTES * 2).await, "HTTP/1.1 431");
+    collector.stop().await;
+}
+
+#[tokio::test]
+async fn a_form_that_never_comes_whole_is_refused() {
+    let files = Files::new();
+    std::fs::write(files.path("token"), "a-token-for-the-page").expect("write");
+    let collector = Collector::start(&["--ui-token-file", &files.text("token")]).await;
+    let mut stream = TcpStream::connect(collector.browser()).await.expect("connect");
+    let head = "POST /login HTTP/1.1\r\nHost: localhost\r\nContent-Length: 100\r\n\r\ntoken=";
+    stream.write_all(head.as_bytes()).await.expect("write");
+    let mut answer = [0; 12];
+    timeout(LIMIT, stream.read_exact(&mut answer)).await.expect("in time").expect("an answer");
+    assert_eq!(String::from_utf8_lossy(&answer), "HTTP/1.1 408");
     collector.stop().await;
 }
 
