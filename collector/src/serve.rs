@@ -62,6 +62,15 @@ pub struct Peer {
     pub certified: bool,
 }
 
+/// How a connection found us, in a request's extensions.
+#[derive(Debug, Clone, Default)]
+pub struct Reached {
+    /// At which address.
+    pub local: Option<SocketAddr>,
+    /// Under which name, where it was encrypted and said so.
+    pub name: Option<Arc<str>>,
+}
+
 /// What is spoken on a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Speaks {
@@ -178,16 +187,20 @@ impl Port {
 
     async fn connection(&self, accepted: Accepted, shaking: Option<OwnedSemaphorePermit>, over: watch::Receiver<bool>) {
         let (stream, address) = match accepted {
-            Accepted::Unix(stream) => return self.speak(stream, Peer::default(), over).await,
+            Accepted::Unix(stream) => return self.speak(stream, Peer::default(), Reached::default(), over).await,
             Accepted::Tcp(stream, address) => (stream, address),
         };
         socket::tune(&stream, self.limits.stalled);
         let peer = Peer { address: Some(address), ..Peer::default() };
-        let Some(tls) = &self.tls else { return self.speak(stream, peer, over).await };
+        let local = stream.local_addr().ok();
+        let Some(tls) = &self.tls else {
+            return self.speak(stream, peer, Reached { local, name: None }, over).await;
+        };
         let Some(stream) = self.shake(tls, stream, address).await else { return };
         drop(shaking);
         let certified = stream.get_ref().1.peer_certificates().is_some_and(|chain| !chain.is_empty());
-        self.speak(stream, Peer { encrypted: true, certified, ..peer }, over).await;
+        let name = stream.get_ref().1.server_name().map(Arc::from);
+        self.speak(stream, Peer { encrypted: true, certified, ..peer }, Reached { local, name }, over).await;
     }
 
     async fn shake(&self, tls: &Tls, stream: TcpStream, address: SocketAddr) -> Option<TlsStream<TcpStream>> {
@@ -200,12 +213,12 @@ impl Port {
         None
     }
 
-    async fn speak<S>(&self, stream: S, peer: Peer, over: watch::Receiver<bool>)
+    async fn speak<S>(&self, stream: S, peer: Peer, reached: Reached, over: watch::Receiver<bool>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (asked, head) = (Arc::new(AtomicBool::new(false)), self.limits.head);
-        let service = answer(self.router.clone(), peer, Arc::clone(&asked));
+        let service = answer(self.router.clone(), peer, reached, Arc::clone(&asked));
         let stream = TokioIo::new(stream);
         let cut = match self.speaks {
             Speaks::Http => http(stream, service, head, over).await,
@@ -223,11 +236,13 @@ impl Port {
 fn answer(
     router: Router,
     peer: Peer,
+    reached: Reached,
     asked: Arc<AtomicBool>,
 ) -> impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + Send {
     service_fn(move |mut request: Request<Incoming>| {
         asked.store(true, Ordering::Relaxed);
         request.extensions_mut().insert(ConnectInfo(peer));
+        request.extensions_mut().insert(reached.clone());
         // A router is always ready.
         tower::Service::call(&mut router.clone(), request)
     })

@@ -250,8 +250,9 @@ impl<'a> Cluster<'a> {
     /// What was done, in words.
     pub(super) fn told(&self) -> String {
         let done = self.done.iter().map(|(what, times)| format!("{times} {what}"));
-        let refused = self.pids.as_ref().map_or(0, Pids::refused);
-        done.chain((refused > 0).then(|| format!("{refused} threads refused"))).collect::<Vec<_>>().join(", ")
+        // None: nobody asked for one in that time, which is what a process does that has all it needs from its start.
+        let refused = self.pids.as_ref().map(|pids| format!("{} threads refused", pids.refused()));
+        done.chain(refused).collect::<Vec<_>>().join(", ")
     }
 
     /// Where it stands, in a line.

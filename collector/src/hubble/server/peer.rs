@@ -7,7 +7,11 @@ use tokio::sync::{Semaphore, watch};
 use tokio_stream::{Stream, wrappers::ReceiverStream};
 use tonic::{Request, Response, Status};
 
-use crate::hubble::proto::peer::{ChangeNotification, ChangeNotificationType, NotifyRequest, peer_server::Peer};
+use crate::{
+    auth,
+    hubble::proto::peer::{ChangeNotification, ChangeNotificationType, NotifyRequest, Tls, peer_server::Peer},
+    serve::Reached,
+};
 
 /// Clients that follow the peers at once.
 pub(super) const MAX_PEERS: usize = 16;
@@ -30,7 +34,10 @@ impl Peer for Peers {
     type NotifyStream = Pin<Box<dyn Stream<Item = Result<ChangeNotification, Status>> + Send>>;
 
     async fn notify(&self, request: Request<NotifyRequest>) -> Result<Response<Self::NotifyStream>, Status> {
-        let address = request.local_addr().map(|address| address.to_string()).or_else(|| self.unix.clone());
+        let reached = request.extensions().get::<Reached>().cloned().unwrap_or_default();
+        let address = reached.local.map(|address| address.to_string()).or_else(|| self.unix.clone());
+        let encrypted = auth::peer(request.extensions()).encrypted;
+        let server_name = reached.name.map(|name| name.to_string()).unwrap_or_default();
         let full = || Status::resource_exhausted(format!("{MAX_PEERS} clients follow the peers, and no more may"));
         let place = Arc::clone(&self.places).try_acquire_owned().map_err(|_| full())?;
         let (changes, stream) = tokio::sync::mpsc::channel(1);
@@ -39,7 +46,7 @@ impl Peer for Peers {
             name: self.name.clone(),
             address: address.ok_or_else(|| Status::internal("find out at which address this was asked"))?,
             r#type: ChangeNotificationType::PeerAdded.into(),
-            tls: None,
+            tls: encrypted.then_some(Tls { server_name }),
         };
         tokio::spawn(async move {
             let _place = place;
