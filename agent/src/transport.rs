@@ -122,7 +122,7 @@ impl Client {
         let http = |error: Box<dyn std::error::Error + Send + Sync>| TransportError::Http(error);
         sender.ready().await.map_err(|error| http(Box::new(error)))?;
         let mut request = Request::post(wire::REPORT_PATH)
-            .header(header::HOST, "collector")
+            .header(header::HOST, self.collector.authority())
             .header(header::CONTENT_TYPE, wire::CONTENT_TYPE)
             .header(header::CONTENT_ENCODING, "zstd")
             .body(Full::new(body))

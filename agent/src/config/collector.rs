@@ -38,6 +38,17 @@ pub enum Collector {
     Unix(PathBuf),
 }
 
+impl Collector {
+    /// What it is asked as: a proxy before it may tell collectors apart by this alone.
+    #[must_use]
+    pub fn authority(&self) -> String {
+        let Self::Tcp { host, port, tls } = self else { return "collector".to_owned() };
+        let host = if host.contains(':') { format!("[{host}]") } else { host.clone() };
+        let usual = if tls.is_some() { 443 } else { 80 };
+        if *port == usual { host } else { format!("{host}:{port}") }
+    }
+}
+
 pub(super) fn read(given: &str, ca: Option<PathBuf>, identity: Option<Identity>) -> Result<Collector, ConfigError> {
     let wrong = || ConfigError::Collector { given: given.to_owned() };
     let unfit = |what, hint| ConfigError::Certificates { given: what, collector: given.to_owned(), hint };
@@ -81,6 +92,14 @@ mod tests {
         assert_eq!(collector("http://c:1"), Ok(Collector::Tcp { host: "c".into(), port: 1, tls: None }));
         assert_eq!(collector("http://c"), Ok(Collector::Tcp { host: "c".into(), port: 7381, tls: None }));
         assert_eq!(collector("http://[::1]:9"), Ok(Collector::Tcp { host: "::1".into(), port: 9, tls: None }));
+        for (given, asked) in [
+            ("http://c.example", "c.example:7381"),
+            ("http://c:80", "c"),
+            ("http://[::1]:9", "[::1]:9"),
+            ("unix:/run/x", "collector"),
+        ] {
+            assert_eq!(collector(given).map(|collector| collector.authority()), Ok(asked.to_owned()));
+        }
         for wrong in ["", "c:1", "https://c", "ftp://c", "unix:", "http://", "http://a b"] {
             assert!(collector(wrong).is_err_and(|error| error.contains("hint: ")), "{wrong}");
         }
