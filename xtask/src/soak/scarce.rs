@@ -123,7 +123,7 @@ fn controller(mounts: &str, has: impl Fn(&Path) -> bool) -> Option<PathBuf> {
     let all = mounts.lines().filter_map(|line| {
         let (left, right) = line.split_once(" - ")?;
         let mut kind = right.split(' ');
-        Some((PathBuf::from(left.split(' ').nth(4)?), kind.next()?, kind.last()?))
+        Some((PathBuf::from(left.split(' ').nth(4)?), kind.next()?, kind.next_back()?))
     });
     let (first, second): (Vec<_>, Vec<_>) =
         all.filter(|(_, kind, _)| kind.starts_with("cgroup")).partition(|(_, kind, _)| *kind == "cgroup");
