@@ -2,6 +2,7 @@
 //! against what they promise.
 
 mod manifests;
+mod units;
 
 use std::{collections::BTreeSet, fs, process::Command};
 
@@ -16,6 +17,9 @@ fn toggles() -> Vec<(&'static str, Value, Value)> {
     let ingress = || json!({ "collector": { "page": { "expose": true, "ingress": { "enabled": true } } } });
     let monitor =
         || json!({ "collector": { "page": { "expose": true } }, "metrics": { "serviceMonitor": { "enabled": true } } });
+    let pods =
+        || json!({ "collector": { "page": { "expose": true } }, "metrics": { "podMonitor": { "enabled": true } } });
+    let hubble = || json!({ "collector": { "hubble": { "enabled": true } } });
     let cidrs = || json!({ "networkPolicy": { "nodeCIDRs": ["192.0.2.0/24"] } });
     let policy = || {
         json!({ "collector": { "page": { "expose": true } },
@@ -39,6 +43,8 @@ fn toggles() -> Vec<(&'static str, Value, Value)> {
         ("agent.terminationGracePeriodSeconds", json!(30), none()),
         ("collector.retention", json!("1h"), none()),
         ("collector.reports.port", json!(9000), none()),
+        ("collector.hubble.enabled", json!(true), none()),
+        ("collector.hubble.port", json!(4246), hubble()),
         ("collector.page.port", json!(9001), none()),
         ("collector.page.expose", json!(true), none()),
         ("collector.page.service.type", json!("NodePort"), exposed()),
@@ -63,6 +69,12 @@ fn toggles() -> Vec<(&'static str, Value, Value)> {
         ("metrics.serviceMonitor.labels", json!({ "release": "p" }), monitor()),
         ("metrics.serviceMonitor.interval", json!("1m"), monitor()),
         ("metrics.serviceMonitor.relabelings", json!([{ "action": "labeldrop", "regex": "x" }]), monitor()),
+        ("metrics.serviceMonitor.tlsConfig", json!({ "insecureSkipVerify": true }), monitor()),
+        ("metrics.podMonitor.enabled", json!(true), exposed()),
+        ("metrics.podMonitor.labels", json!({ "release": "p" }), pods()),
+        ("metrics.podMonitor.interval", json!("1m"), pods()),
+        ("metrics.podMonitor.relabelings", json!([{ "action": "labeldrop", "regex": "x" }]), pods()),
+        ("metrics.podMonitor.tlsConfig", json!({ "insecureSkipVerify": true }), pods()),
     ];
     let both = [
         ("image.repository", json!("registry.example/x")),
@@ -164,6 +176,9 @@ fn what_the_schema_does_not_know_is_refused() {
         ("agent.image.digest", json!("sha256:12"), "agent/image/digest"),
         ("collector.replicas", json!(2), "replicas"),
         ("collector.retention", json!("soon"), "collector/retention"),
+        ("collector.hubble.port", json!(0), "collector/hubble/port"),
+        ("collector.hubble.listen", json!("0.0.0.0:4245"), "listen"),
+        ("metrics.podMonitor.enable", json!(true), "enable"),
         ("collector.page.service.type", json!("Headless"), "collector/page/service/type"),
         ("networkPolicy.flavour", json!("calico"), "networkPolicy/flavour"),
         ("clusterName", json!(""), "clusterName"),
@@ -182,6 +197,7 @@ fn values_that_make_no_sense_together_are_refused() {
     let alone = [
         (json!({ "networkPolicy": { "flavour": "kubernetes" } }), "nodeCIDRs"),
         (json!({ "metrics": { "serviceMonitor": { "enabled": true } } }), "collector.page.expose"),
+        (json!({ "metrics": { "podMonitor": { "enabled": true } } }), "collector.page.expose"),
         (json!({ "auth": { "reports": "secret" } }), "auth.reportsSecret"),
         (json!({ "collector": { "page": { "ingress": { "enabled": true } } } }), "collector.page.expose"),
     ];
@@ -251,7 +267,71 @@ fn the_page_stays_on_loopback_unless_it_is_exposed() {
         env(collector, "ORRERY_LISTEN").and_then(Value::as_str).expect("an address").to_owned()
     };
     assert_eq!(listens(json!({})), "127.0.0.1:7380");
-    assert_eq!(listens(json!({ "collector": { "page": { "expose": true } } })), "0.0.0.0:7380");
+    assert_eq!(listens(json!({ "collector": { "page": { "expose": true } } })), "[::]:7380", "of both families");
+}
+
+#[test]
+fn hubbles_api_is_off_and_then_on_loopback_alone() {
+    let of = |values: Value| {
+        let objects = objects("orrery", &values).expect("renders");
+        let collector = find(&objects, "Deployment", "collector").expect("a collector");
+        let ports = collector["spec"]["template"]["spec"]["containers"][0]["ports"].to_string();
+        (env(collector, "ORRERY_HUBBLE_LISTEN").cloned(), ports)
+    };
+    let (nowhere, ports) = of(json!({}));
+    assert_eq!(nowhere, None);
+    let on = of(json!({ "collector": { "hubble": { "enabled": true }, "page": { "expose": true } } }));
+    assert_eq!(on.0, Some(json!("127.0.0.1:4245")));
+    assert!(!on.1.contains("4245") && !ports.contains("4245"), "{}", on.1);
+}
+
+/// An agent is replaced without a gap: the next one is there, and well, before the last one goes. Two of them on a node get
+/// along, as neither has a port; what they do to each other's programs is tested in the kernel.
+#[test]
+fn agents_are_on_every_node_and_are_replaced_one_after_the_other() {
+    let objects = objects("orrery", &json!({})).expect("the default renders");
+    let agent = &find(&objects, "DaemonSet", "agent").expect("an agent")["spec"];
+    let rolling = json!({ "type": "RollingUpdate", "rollingUpdate": { "maxSurge": 1, "maxUnavailable": 0 } });
+    assert_eq!(agent["updateStrategy"], rolling);
+    let pod = &agent["template"]["spec"];
+    assert!(!pod.to_string().contains("Port"), "no hostPort, no containerPort");
+    let container = &pod["containers"][0];
+    for probe in ["startupProbe", "livenessProbe"] {
+        assert_eq!(container[probe]["exec"]["command"], json!(["/orrery-agent", "health"]), "{probe}");
+    }
+    let socket = env(find(&objects, "DaemonSet", "agent").expect("an agent"), "ORRERY_ADMIN_SOCKET").expect("a socket");
+    let own = pod["volumes"].as_array().expect("volumes").iter().find(|volume| volume["name"] == "run");
+    assert!(own.is_some_and(|volume| volume["emptyDir"].is_object()), "two agents of a node do not share {socket}");
+    assert_eq!((&pod["hostNetwork"], &pod["dnsPolicy"]), (&json!(true), &json!("ClusterFirstWithHostNet")));
+    assert_eq!(pod["tolerations"], json!([{ "operator": "Exists" }]));
+    assert_eq!(pod["hostPID"], Value::Null);
+}
+
+/// A budget over one replica would only stop nodes from being drained.
+#[test]
+fn there_is_one_collector_and_no_disruption_budget() {
+    let objects = objects("orrery", &json!({})).expect("the default renders");
+    assert_eq!(find(&objects, "Deployment", "collector").expect("a collector")["spec"]["replicas"], 1);
+    assert!(objects.iter().all(|object| object["kind"] != "PodDisruptionBudget"));
+}
+
+#[test]
+fn a_policy_lets_the_nodes_alone_reach_the_report_port() {
+    let of = |flavour: &str, kind: &str| {
+        let values = json!({ "networkPolicy": { "flavour": flavour, "nodeCIDRs": ["192.0.2.0/24"] } });
+        let objects = objects("orrery", &values).expect("renders");
+        let collector = find(&objects, "Deployment", "collector").expect("a collector");
+        let policy = find(&objects, kind, "collector").expect("a policy")["spec"].clone();
+        (policy, collector["spec"]["selector"]["matchLabels"].clone())
+    };
+    let (policy, labels) = of("cilium", "CiliumNetworkPolicy");
+    assert_eq!(policy["endpointSelector"]["matchLabels"], labels);
+    let ports = json!([{ "ports": [{ "port": "7381", "protocol": "TCP" }] }]);
+    assert_eq!(policy["ingress"], json!([{ "fromEntities": ["host", "remote-node"], "toPorts": ports }]));
+    let (policy, labels) = of("kubernetes", "NetworkPolicy");
+    assert_eq!(policy["podSelector"]["matchLabels"], labels);
+    let from = json!([{ "ipBlock": { "cidr": "192.0.2.0/24" } }]);
+    assert_eq!(policy["ingress"], json!([{ "from": from, "ports": [{ "port": 7381 }] }]));
 }
 
 #[test]

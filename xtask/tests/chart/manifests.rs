@@ -107,6 +107,7 @@ pub(crate) fn check(object: &Value) -> Result<(), String> {
         ("networking.k8s.io/v1", "NetworkPolicy") => strict::<NetworkPolicy>(object),
         // Custom resources: no types for them are published as a crate; their shape is held below.
         ("cilium.io/v2", "CiliumNetworkPolicy") => fields(object, &["endpointSelector", "ingress"]),
+        ("monitoring.coreos.com/v1", "PodMonitor") => fields(object, &["selector", "podMetricsEndpoints"]),
         ("monitoring.coreos.com/v1", "ServiceMonitor") => fields(object, &["selector", "endpoints"]),
         other => Err(format!("an object of a kind nobody expects: {other:?}")),
     }
