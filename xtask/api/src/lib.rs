@@ -29,6 +29,8 @@ pub use self::{
 pub struct Faults {
     /// Every answer is this status.
     pub status: Option<u16>,
+    /// Any other bearer's token is refused as expired.
+    pub bearer: Option<String>,
     /// These resources may not be read.
     pub forbidden: BTreeSet<&'static str>,
     /// The next so many lists break off in the middle of a page.

@@ -15,13 +15,22 @@ use futures_util::stream;
 use serde_json::{Value, json};
 use tokio::time::{sleep, sleep_until, timeout};
 
-use crate::{Shared, tokens};
+use crate::{Faults, Shared, tokens};
 
 /// A quiet watch gets a bookmark this often.
 const BOOKMARK: Duration = Duration::from_secs(1);
 
 pub(crate) fn router(shared: Shared) -> Router {
     Router::new().route(tokens::PATH, post(tokens::review)).fallback(answer).with_state(shared)
+}
+
+impl Faults {
+    /// What every request of this kind is refused with.
+    pub(crate) fn code(&self, headers: &HeaderMap) -> Option<u16> {
+        let shown = headers.get(header::AUTHORIZATION).and_then(|value| value.to_str().ok()?.strip_prefix("Bearer "));
+        let expired = self.bearer.as_deref().is_some_and(|bearer| shown != Some(bearer));
+        self.status.or(expired.then_some(401))
+    }
 }
 
 fn status(code: u16, message: &str) -> Value {
@@ -66,7 +75,7 @@ async fn answer(
         }
         state.faults.clone()
     };
-    if let Some(code) = faults.status {
+    if let Some(code) = faults.code(&headers) {
         return refuse(code, "as the test asks");
     }
     if faults.forbidden.contains(&*resource) {

@@ -2,7 +2,7 @@
 
 use axum::{
     extract::State as Part,
-    http::header,
+    http::{HeaderMap, header},
     response::{IntoResponse, Response},
 };
 use bytes::Bytes;
@@ -24,11 +24,11 @@ pub struct User {
 /// Where reviews are asked for.
 pub(crate) const PATH: &str = "/apis/authentication.k8s.io/v1/tokenreviews";
 
-pub(crate) async fn review(Part(shared): Part<Shared>, body: Bytes) -> Response {
+pub(crate) async fn review(Part(shared): Part<Shared>, headers: HeaderMap, body: Bytes) -> Response {
     let mut state = shared.state();
     let call = ("create", "authentication.k8s.io".to_owned(), "tokenreviews".to_owned());
     *state.calls.entry(call).or_default() += 1;
-    if let Some(code) = state.faults.status {
+    if let Some(code) = state.faults.code(&headers) {
         return refuse(code, "as the test asks");
     }
     let Ok(asked) = serde_json::from_slice::<Value>(&body) else { return refuse(400, "not JSON") };
