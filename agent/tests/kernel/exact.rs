@@ -76,9 +76,11 @@ fn traffic(lab: &Lab, base: u16) {
     }
 }
 
-/// Every tier in turn, on one lab: agents that are forced to it, traffic, and totals that equal the ledger.
-fn every_tier(offloads: Offloads) {
-    let Some(lab) = lab_or_skip(LabSpec::plain(2, offloads)).expect("the lab comes up") else { return };
+/// Every tier in turn on one lab, with offloads and without: agents that are forced to it, traffic, and totals that equal the
+/// ledger.
+#[test]
+fn every_edge_by_every_tier() {
+    let Some(lab) = lab_or_skip(LabSpec::plain(2, Offloads::On)).expect("the lab comes up") else { return };
     let receiver = Receiver::listen(&lab.reports_socket());
     let tiers = [
         ("tcx", Tier::Tcx, Claim::Devices),
@@ -89,7 +91,9 @@ fn every_tier(offloads: Offloads) {
         // Wherever TCX ought to be, the agent ends when it is not, and the test fails.
         if tier == Tier::Tcx && !kernel_since(6, 6) {
             println!("skipped {name}: TCX came with Linux 6.6");
-            println!("held\texact by {name}, offloads {offloads:?}\tnone before 6.6");
+            for offloads in [Offloads::On, Offloads::Off] {
+                println!("held\texact by {name}, offloads {offloads:?}\tnone before 6.6");
+            }
             continue;
         }
         let start = |node: &String| {
@@ -102,38 +106,36 @@ fn every_tier(offloads: Offloads) {
             lab.start_agent(node, &AgentOptions { arguments, ..AgentOptions::default() }).expect("an agent")
         };
         let agents: Vec<_> = lab.nodes().iter().map(start).collect();
-        traffic(&lab, base);
-        // Pings have no port: their totals are those of all tiers until now.
-        let this = |edge: &Edge| {
-            [base, base + 1].contains(&edge.port) || matches!(edge.protocol, Protocol::Icmp | Protocol::Icmpv6)
-        };
-        let mut ledger = Ledger::default();
-        for (edge, totals) in lab.ledger().expect("a ledger").iter().filter(|(edge, _)| this(edge)) {
-            *ledger.edge(*edge) = *totals;
+        for (offloads, base) in [(Offloads::On, base), (Offloads::Off, base + 50)] {
+            lab.set_offloads(offloads).expect("the devices take it");
+            traffic(&lab, base);
+            assert_equal(&lab, &receiver, base, claim);
+            println!("held\texact by {name}, offloads {offloads:?}\tpassed");
         }
-        assert_eq!(ledger.len(), 3 * 2 * 3, "every kind of edge is in the ledger");
-        let mut left = Vec::new();
-        let equal = wait_for("totals that equal the ledger", Duration::from_secs(10), || {
-            left = differences(&lab, &ledger, &receiver, claim);
-            left.is_empty().then_some(())
-        });
-        assert!(equal.is_ok(), "{name}: {} differences:\n{}", left.len(), left.join("\n"));
         let tiers =
             |node: &String| receiver.latest(node).expect("a report").devices.into_iter().map(|device| device.tier);
         assert!(lab.nodes().iter().flat_map(tiers).all(|found| found == i32::from(tier)), "{name}: every device is");
         agents.iter().for_each(|agent| assert!(agent.terminate().expect("it ends").success()));
-        println!("held\texact by {name}, offloads {offloads:?}\tpassed");
     }
 }
 
-#[test]
-fn every_edge_by_every_tier_with_offloads() {
-    every_tier(Offloads::On);
-}
-
-#[test]
-fn every_edge_by_every_tier_without_offloads() {
-    every_tier(Offloads::Off);
+/// The edges of the traffic at `base`, on both sides, within 10 s.
+fn assert_equal(lab: &Lab, receiver: &Receiver, base: u16, claim: Claim) {
+    // Pings have no port: their totals are those of all traffic until now.
+    let this = |edge: &Edge| {
+        [base, base + 1].contains(&edge.port) || matches!(edge.protocol, Protocol::Icmp | Protocol::Icmpv6)
+    };
+    let mut ledger = Ledger::default();
+    for (edge, totals) in lab.ledger().expect("a ledger").iter().filter(|(edge, _)| this(edge)) {
+        *ledger.edge(*edge) = *totals;
+    }
+    assert_eq!(ledger.len(), 3 * 2 * 3, "every kind of edge is in the ledger");
+    let mut left = Vec::new();
+    let equal = wait_for("totals that equal the ledger", Duration::from_secs(10), || {
+        left = differences(lab, &ledger, receiver, claim);
+        left.is_empty().then_some(())
+    });
+    assert!(equal.is_ok(), "port {base}: {} differences:\n{}", left.len(), left.join("\n"));
 }
 
 /// The same comparison must be able to fail: objects that are wrong in one packet of 10,000, or in the side.

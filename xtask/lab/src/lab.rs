@@ -12,11 +12,11 @@ use crate::cluster_ip::ClusterIp;
 use crate::error::{Context, LabError, Result};
 use crate::handle::Pod;
 use crate::ledger::Ledger;
-use crate::net::{Place, make_namespaces, make_underlay, netns_name, plug};
+use crate::net::{Place, make_namespaces, make_underlay, netns_name, plug, set_offloads};
 use crate::pod_list::{self, Listed, timestamp, uid};
 use crate::run_dir::RunDir;
 use crate::spawn::{Home, Process, Spawner};
-use crate::spec::{EXTERNAL, LabSpec, POD_MTU, Phase, PodSpec, ServiceSpec, mix, node_addresses, seed};
+use crate::spec::{EXTERNAL, LabSpec, Offloads, POD_MTU, Phase, PodSpec, ServiceSpec, mix, node_addresses, seed};
 use crate::sys::{Netns, binary, ip_batch, require_root};
 
 /// First and last host number that pods get in their node's network.
@@ -137,6 +137,21 @@ impl Lab {
     /// All pods, by name.
     pub fn pods(&self) -> Vec<Arc<Pod>> {
         self.state().pods.values().cloned().collect()
+    }
+
+    /// Switches the offloads of every device, in mid-life.
+    pub fn set_offloads(&self, offloads: Offloads) -> Result<()> {
+        let (pods, nodes) = (self.pods(), self.nodes());
+        let own: Vec<&str> = nodes.iter().map(String::as_str).chain(["external"]).collect();
+        set_offloads(self.fabric.name(), &own, offloads)?;
+        for (index, (netns, node)) in self.nodes.iter().zip(&nodes).enumerate() {
+            // The first two are joined by a tunnel.
+            let tunnel = (index < 2).then(|| self.spec.cni.tunnel());
+            let theirs = pods.iter().filter(|pod| pod.node() == node.as_str()).map(|pod| pod.device());
+            let devices: Vec<&str> = ["eth0"].into_iter().chain(tunnel).chain(theirs).collect();
+            set_offloads(netns.name(), &devices, offloads)?;
+        }
+        pods.iter().chain(&self.external).try_for_each(|pod| set_offloads(pod.netns().name(), &["eth0"], offloads))
     }
 
     /// Makes pods: listed as pending, then made, then listed as running.

@@ -206,7 +206,7 @@ pub(crate) fn plug(node_netns: &str, pods: &[Place], offloads: Offloads) -> Resu
     set_offloads(node_netns, &devices, offloads)
 }
 
-fn set_offloads(netns: &str, devices: &[&str], offloads: Offloads) -> Result<()> {
+pub(crate) fn set_offloads(netns: &str, devices: &[&str], offloads: Offloads) -> Result<()> {
     let (state, features) = match offloads {
         Offloads::On => ("on", "gso tso gro"),
         Offloads::Off => ("off", "gso tso gro tx rx sg"),

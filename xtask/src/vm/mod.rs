@@ -41,11 +41,10 @@ const TOOLS: &[&str] = &[
 /// Files that those programs read.
 const FILES: &[&str] = &["/etc/protocols", "/etc/services", "/etc/nsswitch.conf", "/etc/passwd", "/etc/group"];
 /// What `cargo xtask test` runs in each machine, lest it take longer than all the rest: which hooks there are, exactness by
-/// the tier that every kernel has, and DNS on its edges.
-const IN_TESTS: [&str; 3] = ["each_form", "every_edge_by_every_tier_with_offloads", "every_query_answer"];
-/// What runs in each machine otherwise: beside these, every tier without offloads and the tunnels' kinds.
-const PLAIN: [&str; 5] =
-    [IN_TESTS[0], IN_TESTS[1], IN_TESTS[2], "every_edge_by_every_tier_without_offloads", "every_kind_of_tunnel"];
+/// every tier, and DNS on its edges.
+const IN_TESTS: [&str; 3] = ["each_form", "every_edge_by_every_tier", "every_query_answer"];
+/// What runs in each machine otherwise: beside these, the tunnels' kinds.
+const PLAIN: [&str; 4] = [IN_TESTS[0], IN_TESTS[1], IN_TESTS[2], "every_kind_of_tunnel"];
 /// And these in each of the forms that the machine which wrote this refuses.
 const FACTS: [&str; 2] = ["failures_are_on_their_edges", "drops_and_retransmits"];
 const FORMS: [&str; 2] = ["kprobe", "fentry"];
