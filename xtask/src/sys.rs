@@ -45,10 +45,16 @@ where
 /// A cargo command in the project's root.
 ///
 /// `cargo run` puts its own library folders into LD_LIBRARY_PATH; they are taken out again, because bpf-linker opens
-/// the first libLLVM it finds there.
+/// the first libLLVM it finds there. What it says of xtask itself is taken out, too: ring's build script asks to be run again
+/// whenever `CARGO_MANIFEST_DIR` changes, so each step from `cargo xtask` to a plain `cargo build` or back would build it and
+/// all that speaks TLS anew, the collector included.
 pub(crate) fn cargo() -> Command {
     let mut command = Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
     command.current_dir(root()).env_remove("LD_LIBRARY_PATH");
+    let of_xtask = |name: &str| name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_");
+    for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(of_xtask)) {
+        command.env_remove(name);
+    }
     command
 }
 
@@ -113,7 +119,19 @@ pub(crate) fn fingerprint(bytes: &[u8], seed: u64) -> u64 {
 
 #[cfg(test)]
 mod tests {
-    use super::{fingerprint, version};
+    use std::ffi::OsStr;
+
+    use super::{cargo, fingerprint, version};
+
+    #[test]
+    fn an_inner_cargo_is_not_told_of_the_outer_ones_package() {
+        let command = cargo();
+        // The test itself runs under a cargo that tells.
+        for name in ["CARGO_MANIFEST_DIR", "CARGO_PKG_NAME"] {
+            assert!(std::env::var_os(name).is_some(), "{name}");
+            assert!(command.get_envs().any(|(key, value)| key == OsStr::new(name) && value.is_none()), "{name}");
+        }
+    }
 
     #[test]
     fn versions_are_read_from_what_tools_print() {
