@@ -1,7 +1,7 @@
 //! Virtual addresses of services: what a pod sent to one is joined with what left for the backend after translation, by the
 //! client's own port, before that is folded away. Pure.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{HashMap, HashSet, hash_map::Entry};
 
 use agent_ebpf::{abi::FlowKey, parse::protocol};
 
@@ -52,8 +52,9 @@ struct Join {
 /// What is joined.
 #[derive(Debug, Default)]
 pub struct Vias {
-    /// By the client and the virtual address.
-    joins: HashMap<(Client, End), Join>,
+    /// By the client; of each its virtual addresses, which are few.
+    joins: HashMap<Client, Vec<(End, Join)>>,
+    held: usize,
     virtuals: HashSet<(End, u8)>,
     /// Clients of which more than one reading is possible.
     split: HashSet<Client>,
@@ -62,10 +63,14 @@ pub struct Vias {
 impl Vias {
     /// What this client sends to `virtual_end` goes to `backend`. False at the bound.
     pub fn join(&mut self, client: Client, virtual_end: End, backend: End) -> bool {
-        if self.joins.len() >= MAX_JOINS {
+        if self.held >= MAX_JOINS {
             return false;
         }
-        self.joins.insert((client, virtual_end), Join { backend, flows: 0 });
+        let joins = self.joins.entry(client).or_default();
+        let before = joins.len();
+        joins.retain(|(end, _)| *end != virtual_end);
+        joins.push((virtual_end, Join { backend, flows: 0 }));
+        self.held += joins.len() - before;
         if self.virtuals.len() < MAX_VIRTUALS {
             self.virtuals.insert((virtual_end, client.protocol));
         }
@@ -95,13 +100,20 @@ impl Vias {
     #[must_use]
     pub fn translate(&self, key: &FlowKey, from_client: bool) -> Option<(FlowKey, End)> {
         let (client, end) = self.ends(key, from_client)?;
-        let (address, port) = self.joins.get(&(client, end))?.backend;
+        let (_, join) = self.joins.get(&client)?.iter().find(|(virtual_end, _)| *virtual_end == end)?;
+        let (address, port) = join.backend;
         let key = if from_client {
             FlowKey { destination: address, destination_port: port, ..*key }
         } else {
             FlowKey { source: address, source_port: port, ..*key }
         };
         Some((key, end))
+    }
+
+    /// Whether this client is joined, and with another backend than the one that is seen here.
+    #[must_use]
+    pub fn goes_elsewhere(&self, client: Client, to: End) -> bool {
+        self.joins.get(&client).is_some_and(|joins| joins.iter().all(|(_, join)| join.backend != to))
     }
 
     fn ends(&self, key: &FlowKey, from_client: bool) -> Option<(Client, End)> {
@@ -113,10 +125,13 @@ impl Vias {
         Some((Client::of(key, from_client)?, end))
     }
 
+    fn of(&mut self, (client, end): (Client, End)) -> Option<&mut Join> {
+        self.joins.get_mut(&client)?.iter_mut().find(|(virtual_end, _)| *virtual_end == end).map(|(_, join)| join)
+    }
+
     /// A flow of a join entered the table.
     pub fn enter(&mut self, key: &FlowKey, from_client: bool) {
-        let Some(ends) = self.ends(key, from_client) else { return };
-        if let Some(join) = self.joins.get_mut(&ends) {
+        if let Some(join) = self.ends(key, from_client).and_then(|ends| self.of(ends)) {
             join.flows += 1;
         }
     }
@@ -127,10 +142,16 @@ impl Vias {
             self.split.remove(&client);
         }
         let Some(ends) = self.ends(key, from_client) else { return };
-        if let Some(join) = self.joins.get_mut(&ends) {
-            join.flows = join.flows.saturating_sub(1);
-            if join.flows == 0 {
-                self.joins.remove(&ends);
+        let Some(join) = self.of(ends) else { return };
+        join.flows = join.flows.saturating_sub(1);
+        if join.flows > 0 {
+            return;
+        }
+        self.held -= 1;
+        if let Entry::Occupied(mut joins) = self.joins.entry(ends.0) {
+            joins.get_mut().retain(|(end, _)| *end != ends.1);
+            if joins.get().is_empty() {
+                joins.remove();
             }
         }
     }
@@ -138,6 +159,6 @@ impl Vias {
     /// Joins held.
     #[must_use]
     pub fn held(&self) -> usize {
-        self.joins.len()
+        self.held
     }
 }

@@ -176,6 +176,37 @@ fn connections_are_told_apart_by_their_numbers_and_datagrams_are_not() {
 }
 
 #[test]
+fn a_backend_that_changes_in_mid_flow_is_told_on_both_edges() {
+    let (before, after) = (flow((VIRTUAL, 80), UDP, VETH), flow((BACKEND, 8080), UDP, UPLINK));
+    let other = flow((OTHER_BACKEND, 8080), UDP, UPLINK);
+    let joined = || {
+        let mut table = table();
+        fold(&mut table, 5, &[(before, totals(3, 1, None)), (after, totals(3, 1, None))]);
+        table
+    };
+    let told = |table: &mut Table| -> Vec<_> {
+        edges(table).iter().map(|edge| (sent(edge), edge.translated, edge.vias.clone())).collect()
+    };
+    let mut changed = joined();
+    for now in [300, 600] {
+        let now_there = [(before, totals(5, 1, None)), (after, totals(3, 1, None)), (other, totals(2, 290, None))];
+        fold(&mut changed, now, &now_there);
+    }
+    let former = ((BACKEND.to_vec(), 8080, 5), true, via(VIRTUAL, 80));
+    assert_eq!(told(&mut changed), [former, ((OTHER_BACKEND.to_vec(), 8080, 2), true, Vec::new())]);
+
+    // Who speaks to another one by its own address as well is not astray.
+    let mut speaks = joined();
+    let direct = flow((OTHER_BACKEND, 8080), UDP, VETH);
+    for now in [300, 600] {
+        let both = [(other, totals(2, 290, None)), (direct, totals(2, 290, None))];
+        fold(&mut speaks, now, &[both[0], (before, totals(3, 1, None)), (after, totals(3, 1, None)), both[1]]);
+    }
+    assert!(told(&mut speaks).iter().all(|(_, translated, _)| !translated), "{:?}", told(&mut speaks));
+    assert_eq!(edges(&mut speaks).len(), 2);
+}
+
+#[test]
 fn joins_end_with_their_flows_and_are_bounded() {
     let mut vias = Vias::default();
     let key = |port: u16| FlowKey { source_port: port, ..flow((VIRTUAL, 80), UDP, VETH) };

@@ -68,6 +68,7 @@ impl Table {
     /// Looks where new flows of pods lead, before any of them is counted. Those that were not seen further on yet wait for
     /// a moment: the packet is on its way.
     pub(super) fn look_onward(&mut self, readings: &[Reading], moment: Moment, place: &impl Fn(u32) -> Place) {
+        self.look_astray(readings, place);
         let waited = std::mem::take(&mut self.waiting);
         self.ask_onward(readings, moment, place);
         for (key, read) in waited {
@@ -78,6 +79,56 @@ impl Table {
                     let folded = self.folded.entry((key.ifindex, key.direction)).or_default();
                     *folded = folded.saturating_sub(read);
                 }
+            }
+        }
+    }
+
+    /// Finds clients whose packets go on to another backend than the one they are joined with: the node sent them elsewhere
+    /// in mid-flow. What they send counts where it did, and both edges say that they count the same.
+    fn look_astray(&mut self, readings: &[Reading], place: &impl Fn(u32) -> Place) {
+        if self.vias.held() == 0 {
+            return;
+        }
+        let mut astray: HashMap<Client, HashSet<End>> = HashMap::new();
+        for (key, _) in readings {
+            let at = place(key.ifindex);
+            let onward = at.class.local_is_source(key) != (at.class == Class::Pod);
+            let Some(client) = Client::of(key, true).filter(|_| onward && !self.flows.contains_key(key)) else {
+                continue;
+            };
+            if self.vias.goes_elsewhere(client, destination(key)) && !self.paths.seen_by_sender(key) {
+                astray.entry(client).or_default().insert(destination(key));
+            }
+        }
+        if astray.is_empty() {
+            return;
+        }
+        let mut joined = Vec::new();
+        for (key, _) in readings {
+            let at = place(key.ifindex);
+            if at.class != Class::Pod || !at.class.local_is_source(key) {
+                continue;
+            }
+            let Some(client) = Client::of(key, true) else { continue };
+            let Some(seen) = astray.get_mut(&client) else { continue };
+            seen.remove(&destination(key));
+            match self.flows.get(key) {
+                Some(flow) if self.vias.translate(key, true).is_some() => joined.push((client, flow.target)),
+                Some(_) => {}
+                // It has just begun to speak to somebody else: that may be where this leads.
+                None => seen.clear(),
+            }
+        }
+        for (client, target) in joined {
+            if astray.get(&client).is_none_or(HashSet::is_empty) {
+                continue;
+            }
+            self.vias.split(client);
+            if let Target::Edge(id) = target
+                && let Some(edge) = self.edges.get_mut(&id)
+            {
+                edge.translated = true;
+                edge.pending = true;
             }
         }
     }

@@ -56,6 +56,11 @@ struct SideSum {
     facts: Facts,
 }
 
+/// Whether another edge counts some of what is counted here, by way of a virtual address: the other side did not get it.
+fn is_astray(row: &Row) -> bool {
+    row.facts.as_deref().is_some_and(|facts| facts.translated && !facts.vias.0.is_empty())
+}
+
 /// The row of a group.
 pub(super) fn edge_row(view: View, id: &Arc<str>, group: &Group, merge: &Merge, names: &Names, now: Ns) -> EdgeRow {
     let mut sides: [Option<SideSum>; 2] = [None, None];
@@ -90,7 +95,11 @@ pub(super) fn edge_row(view: View, id: &Arc<str>, group: &Group, merge: &Merge, 
             loss.unmeasured(LossStatus::OneSided, || "the other side cannot tell the node's pods apart".to_owned());
         } else if newest.is_some_and(mine) {
             add_rate(&mut rate, [flow.evaluation.forward, flow.evaluation.reverse], *member);
-            add_loss(&mut loss, flow, *member, merge, names, now);
+            if flow.rows.iter().any(is_astray) {
+                loss.unmeasured(LossStatus::OneSided, || "some of it was sent on to another backend".to_owned());
+            } else {
+                add_loss(&mut loss, flow, *member, merge, names, now);
+            }
         } else {
             loss.unmeasured(LossStatus::OneSided, || "the address went to another pod".to_owned());
         }

@@ -1,7 +1,7 @@
 //! The browser's contract, and the law of the stream: snapshot + deltas = next snapshot, in every view.
 
 use proptest::prelude::{Just, ProptestConfig, Strategy, any, prop, prop_assert, prop_assert_eq, prop_oneof, proptest};
-use wire::v1::{ClockOffset, Counters, Edge, Report};
+use wire::v1::{ClockOffset, Counters, Edge, Report, Via};
 
 use super::{Filtered, Projection, node_rows};
 use crate::{
@@ -78,11 +78,14 @@ struct World {
     names: Names,
     now: Ns,
     seq: [u64; 4],
+    /// Clients go by a virtual address, and what they send does not all go to the backend that is told.
+    astray: bool,
 }
 
 impl World {
     fn new() -> Self {
-        Self { merge: Merge::new(Bounds::default(), START), names: Names::default(), now: START, seq: [0; 4] }
+        let merge = Merge::new(Bounds::default(), START);
+        Self { merge, names: Names::default(), now: START, seq: [0; 4], astray: false }
     }
 
     fn apply(&mut self, step: &Step) {
@@ -96,6 +99,7 @@ impl World {
     }
 
     fn report(&mut self, node: u8, edges: &[(u8, u8, bool, bool, bool)]) {
+        let astray = self.astray;
         let seq = &mut self.seq[usize::from(node)];
         *seq += 1;
         let time = self.now.unsigned_abs();
@@ -111,6 +115,8 @@ impl World {
             forward: Some(Counters { skbs: *seq, segments: *seq, l3_bytes: *seq * 60, payload_bytes: 0 }),
             first_seen_unix_ns: time,
             forward_last_unix_ns: time,
+            translated: astray && at_client,
+            vias: (astray && at_client).then(|| Via { address: vec![10, 96, 0, 1], port: 80 }).into_iter().collect(),
             ..Edge::default()
         });
         let report = Report {
@@ -266,6 +272,26 @@ fn a_group_says_how_many_of_its_links_are_not_measured() {
     assert_eq!(group.len(), 1);
     assert_eq!((group[0].status, group[0].forward_lost), (LossStatus::Measured, Some(0)));
     assert_eq!(group[0].why.as_deref(), Some("1 of 2 links is not measured: no agent reports from node n9"));
+}
+
+#[test]
+fn what_was_sent_on_to_another_backend_is_not_called_lost() {
+    for astray in [false, true] {
+        let mut world = World { astray, ..World::new() };
+        world.apply(&Step::Names(0b0000_0101));
+        for _ in 0..50 {
+            world.apply(&Step::Report { node: 1, edges: vec![(1, 2, true, false, false)] });
+            world.apply(&Step::Report { node: 2, edges: vec![(1, 2, false, false, false)] });
+            for (id, _) in world.merge.take_changes() {
+                world.merge.evaluate(id, world.now);
+            }
+        }
+        let loss = edges(&world, View::Pod).edges[0].loss.clone();
+        let (status, why) =
+            if astray { (LossStatus::OneSided, Some("another backend")) } else { (LossStatus::Measured, None) };
+        assert_eq!((loss.status, loss.forward_lost.is_some()), (status, !astray), "{loss:?}");
+        assert!(why.is_none_or(|why| loss.why.as_deref().is_some_and(|said| said.contains(why))), "{loss:?}");
+    }
 }
 
 #[test]
