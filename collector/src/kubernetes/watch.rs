@@ -79,7 +79,6 @@ struct Known {
     whole: bool,
     /// Something was wrong when so many requests had been answered.
     trouble: Option<u64>,
-    refused: u64,
 }
 
 impl Watch {
@@ -183,7 +182,7 @@ impl Watch {
             }
             Event::InitApply(thing) => {
                 let key = key(&thing);
-                if known.put(&key, &thing) {
+                if self.room(known, &key, &thing) {
                     changes.push(self.kind.put(&thing.item));
                 }
                 known.listed.insert(key);
@@ -200,7 +199,7 @@ impl Watch {
                 known.whole = true;
             }
             Event::Apply(thing) => {
-                if known.put(&key(&thing), &thing) {
+                if self.room(known, &key(&thing), &thing) {
                     changes.push(self.kind.put(&thing.item));
                 }
             }
@@ -214,7 +213,15 @@ impl Watch {
                 changes.push(self.kind.gone(&key, Some(thing.item.metadata.uid.as_str().into())));
             }
         }
-        self.metrics.api_refused_objects.set(i64::try_from(known.refused).unwrap_or(i64::MAX));
+    }
+
+    /// Whether an object is kept track of; what finds no room is counted.
+    fn room(&self, known: &mut Known, key: &Key, thing: &Thing) -> bool {
+        let kept = known.put(key, &thing.item.metadata.uid);
+        if !kept {
+            self.metrics.api_refused_objects.get_or_create(&[("resource", self.kind.resource())]).inc();
+        }
+        kept
     }
 
     async fn send(&self, changes: &mut Vec<Change>) -> Option<()> {
@@ -238,15 +245,13 @@ enum End {
 }
 
 impl Known {
-    /// False at the bound: what finds no room is counted.
-    fn put(&mut self, key: &Key, thing: &Thing) -> bool {
-        let uid = &thing.item.metadata.uid;
+    /// False at the bound.
+    fn put(&mut self, key: &Key, uid: &str) -> bool {
         if self.objects.len() >= MAX_OBJECTS && !self.objects.contains_key(key) {
-            self.refused += 1;
             return false;
         }
-        if self.objects.get(key).is_none_or(|known| **known != **uid) {
-            self.objects.insert(key.clone(), uid.as_str().into());
+        if self.objects.get(key).is_none_or(|known| **known != *uid) {
+            self.objects.insert(key.clone(), uid.into());
         }
         true
     }
@@ -292,5 +297,24 @@ fn state_of(kind: Kind, error: &Error) -> State {
         }
         410 => State::Trouble(format!("{resource}: 410, too far behind: listing anew")),
         code => State::Trouble(format!("{resource}: {code} {}", shorten(&status.message))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{Known, MAX_OBJECTS};
+
+    #[test]
+    fn of_a_kind_so_many_objects_are_kept_track_of_and_those_change_at_the_bound_too() {
+        let namespace: Arc<str> = "shop".into();
+        let key = |index: usize| (Arc::clone(&namespace), Arc::from(index.to_string()));
+        let mut known = Known::default();
+        assert!((0..MAX_OBJECTS).all(|index| known.put(&key(index), "first")));
+        assert!(!known.put(&key(MAX_OBJECTS), "one too many"));
+        assert!(known.put(&key(7), "its successor") && &*known.objects[&key(7)] == "its successor");
+        known.objects.remove(&key(8));
+        assert!(known.put(&key(MAX_OBJECTS), "now there is room"));
     }
 }
