@@ -9,8 +9,9 @@ use serde_json::Value;
 use crate::load::{Load, Size};
 use crate::sys;
 
-/// Each figure with its name in the page's answer, and the most it may be.
+/// A figure, its name in the page's answer, and the most it may be.
 type Limit = (&'static str, &'static str, f64);
+/// Of a cluster that stands.
 const LIMITS: [Limit; 7] = [
     ("frame while panning, p50", "frame_pan_p50", 17.0),
     ("frame while panning, p95", "frame_pan_p95", 33.0),
@@ -20,7 +21,7 @@ const LIMITS: [Limit; 7] = [
     ("scripts of the first view, gzip", "js_gzip_bytes", 60_000.0),
     ("links drawn from afar", "links", 1_600.0),
 ];
-/// The same while pods come and go: the heap an edge, in the last quarter of the time beside the second.
+/// While pods come and go: the heap an edge, in the last quarter of the time beside the second.
 const CHURN_LIMITS: [Limit; 2] =
     [("heap an edge, late of early", "heap_growth", 1.1), ("pods moved by others, px", "moved_px", 0.0)];
 /// What is told beside, without a limit.
