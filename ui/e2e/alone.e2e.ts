@@ -104,6 +104,43 @@ describe.skipIf(!built)('the page by itself', () => {
     await expect.poll(() => revision(page), { timeout: 3000 }).toBeGreaterThan(before + 3);
   });
 
+  it('hangs up after a minute in the background, and follows again when it is looked at', async () => {
+    context = await browser.newContext(DESKTOP);
+    const page = await context.newPage();
+    await page.clock.install();
+    await page.addInitScript(() => {
+      const lines: EventSource[] = [];
+      Object.assign(window, { lines });
+      const Native = window.EventSource;
+      window.EventSource = class extends Native {
+        constructor(url: string | URL) {
+          super(url);
+          lines.push(this);
+        }
+      };
+    });
+    await page.goto(invented.address);
+    await page.locator('main[data-connected="true"]').waitFor({ timeout: 20_000 });
+    const states = () =>
+      page.evaluate(() => (window as unknown as { lines: EventSource[] }).lines.map((one) => one.readyState));
+    const [open, closed] = [1, 2];
+    expect(await states()).toEqual([open]);
+    const hide = (hidden: boolean) =>
+      page.evaluate((is) => {
+        Object.defineProperty(document, 'hidden', { configurable: true, get: () => is });
+        document.dispatchEvent(new Event('visibilitychange'));
+      }, hidden);
+    await hide(true);
+    await page.clock.fastForward(50_000);
+    expect(await states()).toEqual([open]);
+    await page.clock.fastForward(15_000);
+    expect(await states()).toEqual([closed]);
+    const before = await revision(page);
+    await hide(false);
+    await expect.poll(states).toEqual([closed, open]);
+    await expect.poll(() => revision(page), { timeout: 10_000 }).toBeGreaterThan(before);
+  });
+
   it('asks for everything anew when a delta is missing', async () => {
     const page = await visit(DESKTOP, '', () => {
       const opened: string[] = [];
