@@ -151,7 +151,8 @@ async function moves(forMs) {
     for (const id of places.keys()) if (!now.has(id)) found.pods_went += 1;
     places = now;
   });
-  return found;
+  // Where nobody came nothing is known of who moves.
+  return found.pods_came === 0 ? { ...found, moved_px: null } : found;
 }
 
 /** Opens the page in a fresh browser. */

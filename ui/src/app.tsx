@@ -1,5 +1,6 @@
 /** The page's frame, wide and narrow. */
-import { useEffect } from 'preact/hooks';
+import { effect } from '@preact/signals';
+import { useEffect, useRef } from 'preact/hooks';
 import { MapIcon as MapSign, MoreIcon, NodesIcon, TableIcon } from './icons';
 import { lazy } from './lazy';
 import { Legend, TopPicker } from './legend';
@@ -110,6 +111,31 @@ function Narrow() {
   );
 }
 
+/** Says on the page's root what it shows, for those who measure it. */
+function tell(main: HTMLElement | null): void {
+  const graph = store.graph.value;
+  const scene = store.scene.value;
+  const stats = store.frameStats.value;
+  const facts = {
+    connected: store.connection.value.kind === 'live',
+    at: store.at.value ?? '',
+    past: store.at.value === null ? '' : store.pastState.value,
+    run: graph?.run,
+    revision: graph?.revision,
+    group: store.grouping.value,
+    edges: graph?.edges.size,
+    level: scene?.level,
+    links: scene?.links.length,
+    filter: store.shown.value.filter,
+    'hidden-links': scene?.hiddenLinks,
+    'frame-ms': stats?.frameMs.toFixed(1),
+    'base-ms': stats?.baseMs.toFixed(1),
+  };
+  for (const [name, value] of Object.entries(facts))
+    if (value === undefined) main?.removeAttribute(`data-${name}`);
+    else main?.setAttribute(`data-${name}`, String(value));
+}
+
 /** Everything. */
 export function App() {
   useEffect(() => {
@@ -119,26 +145,11 @@ export function App() {
     document.addEventListener('keydown', leave);
     return () => document.removeEventListener('keydown', leave);
   }, []);
-  const graph = store.graph.value;
-  const stats = store.frameStats.value;
+  const main = useRef<HTMLElement>(null);
+  // Not by rendering: all parts would be rendered again with it.
+  useEffect(() => effect(() => tell(main.current)), []);
   return (
-    <main
-      class={store.narrow.value ? 'app narrow' : 'app'}
-      data-testid="app"
-      data-connected={store.connection.value.kind === 'live'}
-      data-at={store.at.value ?? ''}
-      data-past={store.at.value === null ? '' : store.pastState.value}
-      data-run={graph?.run}
-      data-revision={graph?.revision}
-      data-group={store.grouping.value}
-      data-edges={graph?.edges.size}
-      data-level={store.scene.value?.level}
-      data-links={store.scene.value?.links.length}
-      data-filter={store.shown.value.filter}
-      data-hidden-links={store.scene.value?.hiddenLinks}
-      data-frame-ms={stats?.frameMs.toFixed(1)}
-      data-base-ms={stats?.baseMs.toFixed(1)}
-    >
+    <main ref={main} class={store.narrow.value ? 'app narrow' : 'app'} data-testid="app">
       <TopBar />
       {store.narrow.value ? <Narrow /> : <Wide />}
       <Strip />
