@@ -54,7 +54,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         command.arg(format!("-artifact_prefix={}-", grown.display()));
         let mut merge = Command::new(&program);
         // By code that is reached, not by how often: every kept input is a test, with its changes.
-        merge.env("ORRERY_FUZZ", name).args(["-merge=1", "-use_counters=0"]);
+        merge.env("ORRERY_FUZZ", name).args(["-set_cover_merge=1", "-use_counters=0"]);
         merge.arg(format!("-max_len={MAX_KEPT}")).arg(&kept).arg(&grown);
         command.arg(format!("-max_total_time={}", args.seconds)).arg("-print_final_stats=1").arg(&grown).arg(&kept);
         println!("\n── fuzz {name}: {} s", args.seconds);

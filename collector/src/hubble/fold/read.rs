@@ -5,7 +5,7 @@ use std::{net::IpAddr, sync::Arc};
 use super::edge::{End, Key, is_pods};
 use crate::{
     hubble::{
-        print::{EVENT_POLICY, EVENT_TRACE},
+        print::EVENT_POLICY,
         proto::flow::{
             DropReason, Endpoint, Flow, FlowType, Policy, Service, SocketTranslationPoint, TcpFlags,
             TraceObservationPoint, Verdict, layer4::Protocol,
@@ -168,7 +168,6 @@ pub(super) fn packet(flow: &Flow) -> Kind {
         policies: policies(flow),
         aggregated: flow.aggregate.is_some(),
     };
-    debug_assert!(event.r#type != EVENT_TRACE || flow.r#type() != FlowType::Sock);
     if !packet.error && answers == Some(true) {
         packet.turn();
     }
