@@ -339,6 +339,28 @@ fn outer_packets_between_nodes_are_a_layer_of_their_own() {
     assert_eq!((vxlan.side(), vxlan.guessed), (Side::Client, false));
 }
 
+/// Before Linux 5.14 what arrives at a GRE device still has its outer headers there.
+#[test]
+fn what_a_tunnels_device_shows_as_it_came_is_that_layers_too_and_counts_once() {
+    let mut table = table();
+    let outer = |from, to, ifindex, direction| FlowKey {
+        protocol: 47,
+        source_port: 0,
+        destination_port: 0,
+        ..flow(from, to, ifindex, direction)
+    };
+    let seen = totals(3, SECOND, SECOND);
+    let readings = [
+        (outer(NODE, OTHER_NODE, UPLINK, Direction::Egress), seen),
+        (outer(OTHER_NODE, NODE, UPLINK, Direction::Ingress), seen),
+        (outer(OTHER_NODE, NODE, TUNNEL, Direction::Ingress), seen),
+    ];
+    fold(&mut table, SECOND + HOLD_NS, &readings);
+    let edge = only(&mut table);
+    let ways = (forward(&edge), edge.reverse.map(|way| way.skbs));
+    assert_eq!((edge.tunnel.as_str(), ways), ("gre", (3, Some(3))));
+}
+
 #[test]
 fn ports_tell_what_carries() {
     let home = Home { tunnel_ports: vec![(9_999, TunnelKind::Vxlan)], ..Home::default() };

@@ -200,7 +200,8 @@ impl Table {
             };
         }
         let local = |cgroup| Local { is_source, device: self.home.device, cgroup };
-        if place.class == Class::Uplink
+        // At a tunnel's device they are another tunnel's; before Linux 5.14 a GRE device also shows what arrives as it came.
+        if matches!(place.class, Class::Tunnel | Class::Uplink)
             && let Some((kind, port)) = self.home.carrier(key)
         {
             return Fate::Carrier(local(0), kind, port);
