@@ -4,11 +4,14 @@
 //! changed becomes the next delta.
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, VecDeque},
     sync::Arc,
 };
 
-use crate::view::{Changes, Delta, EdgeRow, EventRow, HiddenRow, NamesRow, NodeRow, Shared, Snapshot, VertexRow, View};
+use crate::{
+    hash::HashMap,
+    view::{Changes, Delta, EdgeRow, EventRow, HiddenRow, NamesRow, NodeRow, Shared, Snapshot, VertexRow, View},
+};
 
 /// Events a snapshot holds, and a delta brings at the most.
 pub const MAX_EVENTS: usize = 256;
@@ -54,7 +57,7 @@ impl<R> Default for Table<R> {
     fn default() -> Self {
         Self {
             places: Vec::new(),
-            by_id: HashMap::new(),
+            by_id: HashMap::default(),
             free: Vec::new(),
             changed: Vec::new(),
             is_changed: Vec::new(),

@@ -19,6 +19,7 @@ pub mod files;
 pub mod filter;
 pub mod flows;
 pub mod graph;
+pub mod hash;
 pub mod history;
 pub mod http;
 pub mod hub;

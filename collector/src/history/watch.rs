@@ -1,12 +1,11 @@
 //! How much each edge grew since the last look: totals of the merge held against what they were. Pure.
 
-use std::collections::{HashMap, HashSet};
-
 use super::{
     EdgeKey,
     pack::{self, FIELDS, Numbers, flags},
 };
 use crate::{
+    hash::{HashMap, HashSet},
     merge::{
         Change, FlowId, Merge,
         evaluate::Unmeasured,
@@ -54,7 +53,7 @@ pub(super) struct Watch {
 
 impl Watch {
     pub(super) fn new(now: Ns) -> Self {
-        Self { bases: HashMap::new(), touched: HashSet::new(), looked: now, first: true }
+        Self { bases: HashMap::default(), touched: HashSet::default(), looked: now, first: true }
     }
 
     pub(super) fn note(&mut self, changes: &[(FlowId, Change)]) {

@@ -1,13 +1,10 @@
 //! What outlives this run: what changed goes to the writer in batches, and a batch that was lost is made up for.
 
-use std::{
-    collections::{HashMap, HashSet},
-    sync::atomic::Ordering,
-    time::Duration,
-};
+use std::{sync::atomic::Ordering, time::Duration};
 
 use super::Hub;
 use crate::{
+    hash::{HashMap, HashSet},
     history::{History, Mirror, Span},
     keep::{Batch, Damaged, Kept, Table},
     merge::{Bounds, Change, FlowId, Merge, keep::key_bytes},
@@ -76,8 +73,8 @@ impl Keeping {
             writer,
             seen_lost: 0,
             anew: true,
-            flows: HashSet::new(),
-            keys: HashMap::new(),
+            flows: HashSet::default(),
+            keys: HashMap::default(),
             gone: Vec::new(),
             mirror: Mirror::default(),
             sealed: false,
@@ -130,7 +127,9 @@ impl Hub {
     pub(super) async fn keep_last(mut self) {
         let now = (self.clock)();
         self.merge.evaluate_changed(now);
-        let changes = self.merge.take_changes();
+        let mut changes = self.merge.take_changes();
+        // What waited as there was a crowd is written, too.
+        changes.extend(self.merge.take_changes());
         let Some(mut keeping) = self.keeping.take() else { return };
         keeping.note(&changes);
         keeping.anew |= keeping.writer.lost.load(Ordering::Acquire) != keeping.seen_lost;
@@ -144,7 +143,7 @@ impl Hub {
         let mut batch = Batch::default();
         let anew = std::mem::take(&mut keeping.anew);
         if anew {
-            (keeping.mirror, keeping.keys) = (Mirror::default(), HashMap::new());
+            (keeping.mirror, keeping.keys) = (Mirror::default(), HashMap::default());
             keeping.gone.clear();
             keeping.flows = self.merge.flows().map(|(id, _)| id).collect();
             batch.anew = true;

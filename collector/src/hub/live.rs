@@ -37,6 +37,8 @@ pub(super) struct LiveView {
     feed: Feed,
     used: Ns,
     stepped: Ns,
+    /// The last delta's length: the next one's is much the same.
+    length: usize,
 }
 
 impl LiveView {
@@ -53,6 +55,7 @@ impl LiveView {
             feed: Feed::new(revision),
             used: now,
             stepped: now,
+            length: 0,
         }
     }
 
@@ -89,7 +92,8 @@ impl LiveView {
 
     fn send(&mut self, delta: &Delta, most: usize, metrics: &Metrics) {
         self.revision = delta.revision;
-        let bytes = event("delta", &self.run, delta.revision, delta);
+        let bytes = event("delta", &self.run, delta.revision, delta, self.length + self.length / 8);
+        self.length = bytes.len();
         let label = [("view", self.view.label())];
         metrics.deltas.get_or_create(&label).inc();
         metrics.delta_bytes.get_or_create(&label).inc_by(bytes.len() as u64);
@@ -136,9 +140,10 @@ impl LiveView {
     }
 }
 
-/// One server-sent event. JSON has no line breaks, so one data line carries it.
-fn event(name: &str, run: &str, revision: u64, data: &impl Serialize) -> Bytes {
-    let mut bytes = format!("id: {run}-{revision}\nevent: {name}\ndata: ").into_bytes();
+/// One server-sent event, of which some `room` bytes are expected. JSON has no line breaks, so one data line carries it.
+fn event(name: &str, run: &str, revision: u64, data: &impl Serialize, room: usize) -> Bytes {
+    let mut bytes = Vec::with_capacity(room.max(512));
+    bytes.extend_from_slice(format!("id: {run}-{revision}\nevent: {name}\ndata: ").as_bytes());
     // These types have string keys and finite numbers only: serialising them cannot fail.
     let _ = serde_json::to_writer(&mut bytes, data);
     bytes.extend_from_slice(b"\n\n");

@@ -33,12 +33,12 @@ use crate::{
     flows::{Desk, Directive},
     graph::Identity,
     history::{self, History},
-    merge::{Bounds, Merge, Verdict},
+    merge::{Bounds, Merge, Pace, Verdict},
     metrics::Metrics,
     names::{Names, external},
     project,
     state::Writer,
-    time::{Ns, SECOND},
+    time::{MS, Ns, SECOND},
     view::{NamesRow, ms},
 };
 
@@ -48,8 +48,15 @@ pub const REPORT_QUEUE: usize = 64;
 const COMMAND_QUEUE: usize = 64;
 /// Deltas are at least this far apart.
 const TICK: Duration = Duration::from_millis(100);
+/// A step is as far behind the last one as that took, times this and halved: a third of the time is the reports'.
+const REPORTS_SHARE: u32 = 3;
 /// A new edge waits no longer than this for company.
 const NEW_EDGE_TICK: Duration = Duration::from_millis(10);
+/// While somebody looks, a step tells of no more edges, but for new ones: a hundred thousand that all move take three seconds
+/// in turn, and no report waits longer than a step.
+const STEP_EDGES: usize = 4_096;
+/// Once steps take half a tick, an edge of a crowd is told this often at the most: its nodes tell it at different moments.
+const TOLD_APART: Ns = 900 * MS;
 /// What time alone changes is looked at this often.
 const REFRESH: Duration = Duration::from_millis(500);
 /// Every this many refreshes, gone pods that no edge remembers and nodes that left are forgotten: it looks at all edges.
@@ -98,6 +105,8 @@ pub struct Hub {
     clock: fn() -> Ns,
     metrics: Arc<Metrics>,
     last_flush: Instant,
+    /// What the last step took.
+    took: Duration,
     flush_at: Option<Instant>,
     refreshes: u32,
     reports: mpsc::Receiver<Delivery>,
@@ -140,6 +149,7 @@ impl Hub {
             clock: setup.clock,
             metrics: setup.metrics,
             last_flush: clock::instant(),
+            took: Duration::ZERO,
             flush_at: None,
             refreshes: 0,
             reports,
@@ -185,9 +195,14 @@ impl Hub {
         }
     }
 
-    /// Asks for a flush that keeps `spacing` from the last one, but is not later than one already asked for.
+    /// Asks for a flush that keeps `spacing` from the last one, but is not later than one already asked for. While nobody looks
+    /// there is one at each refresh, and no other.
     fn flush_within(&mut self, spacing: Duration) {
+        if self.views.is_empty() {
+            return;
+        }
         let now = clock::instant();
+        let spacing = spacing.max(self.took * REPORTS_SHARE / 2);
         let at = (self.last_flush + spacing).max(if spacing < TICK { now + spacing } else { now });
         self.flush_at = Some(self.flush_at.map_or(at, |known| known.min(at)));
     }
@@ -257,16 +272,18 @@ impl Hub {
         self.views.forget_unused(now, &self.metrics);
         if !self.views.is_empty() {
             self.views.set_nodes(&project::node_rows(&self.merge, &self.names, now));
+            self.flush_within(TICK);
+        } else {
+            self.flush();
         }
         self.count();
         self.keep();
-        self.flush_within(TICK);
     }
 
     fn count(&self) {
         let gauge = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
         self.metrics.nodes.set(gauge(self.merge.nodes().count()));
-        self.metrics.edges.set(gauge(self.merge.flows().count()));
+        self.metrics.edges.set(gauge(self.merge.flow_count()));
         self.metrics.rows.set(gauge(self.merge.row_count()));
         let (refusals, evicted) = (self.merge.refusals(), self.history.evicted());
         let (bytes, buckets) = self.history.size();
@@ -291,12 +308,17 @@ impl Hub {
         }
     }
 
+    fn pace(&self) -> Pace {
+        let apart = if self.took * 2 > TICK { TOLD_APART } else { 0 };
+        if self.views.is_empty() { Pace::ALL } else { Pace { most: STEP_EDGES, apart } }
+    }
+
     /// Tells every live view what changed.
     fn flush(&mut self) {
         self.flush_at = None;
         self.last_flush = clock::instant();
         let now = (self.clock)();
-        self.merge.evaluate_changed(now);
+        self.merge.evaluate_some(now, self.pace());
         let (changes, touched) = (self.merge.take_changes(), self.names.take_touched());
         self.history.note(&changes);
         if let Some(keeping) = &mut self.keeping {
@@ -308,5 +330,6 @@ impl Hub {
         self.history.add_events(&new);
         self.views.add_events(&new);
         self.views.step(&self.merge, &self.names, &self.names_row, &self.identity, now, &self.metrics);
+        self.took = clock::instant().duration_since(self.last_flush);
     }
 }

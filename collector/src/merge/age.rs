@@ -22,6 +22,8 @@ const NODE_LEFT_AFTER: Ns = 60 * MINUTE;
 const ACTIVE_FOR: Ns = 20 * SECOND;
 /// What was reported this lately was evaluated then: time alone has changed nothing yet.
 const JUST_SEEN: Ns = SECOND;
+/// For this long after it was reported rates sink; later only the loss settles, and every fourth look is enough.
+const SINKS: Ns = 4 * SECOND;
 
 impl Merge {
     /// The agent has the acknowledgement of everything up to `mark`: what was finished by then will never be spoken of again.
@@ -33,7 +35,7 @@ impl Merge {
         state.mark = mark;
         let mut waiting = std::mem::take(&mut state.finished);
         waiting.retain(|id| {
-            let Some(flow) = self.flows.get_mut(id) else { return false };
+            let Some(flow) = self.flows.get_mut(*id) else { return false };
             let before = flow.rows.len();
             let ours = |row: &Row| row.source.node == node && row.source.epoch == epoch && row.finished;
             fold(&mut flow.rows, |row| (ours(row) && row.stated <= mark).then_some((row.source, row.incarnation)));
@@ -46,7 +48,7 @@ impl Merge {
     /// An epoch that ended long ago: its rows become one sum a side, and its late reports are refused from here on.
     pub(super) fn fold_epoch(&mut self, node: NodeId, epoch: u64, now: Ns) {
         let mut over = Vec::new();
-        for (id, flow) in &mut self.flows {
+        for (id, flow) in self.flows.iter_mut() {
             if !flow.rows.iter().any(|row| row.source.node == node && row.source.epoch == epoch) {
                 continue;
             }
@@ -56,7 +58,7 @@ impl Merge {
                     .then_some((Source { epoch: 0, device: 0, ..row.source }, u64::MAX))
             });
             self.rows -= before - flow.rows.len();
-            over.push(*id);
+            over.push(id);
         }
         for id in over {
             self.settle_end(id, now);
@@ -80,7 +82,7 @@ impl Merge {
         let mut turned = BTreeSet::new();
         // Rows leave in many places; who has how many matters only when room is scarce.
         if self.rows >= self.bounds.rows / 2 {
-            self.shares.count(self.flows.values().flat_map(|flow| &flow.rows));
+            self.shares.count(self.flows.iter().flat_map(|(_, flow)| &flow.rows));
         }
         for id in 0..self.nodes.len() {
             let node_id = id as NodeId;
@@ -108,7 +110,7 @@ impl Merge {
                     || theirs(&flow.server)
                     || flow.rows.iter().any(|row| turned.contains(&row.source.node))
             };
-            let ids: Vec<FlowId> = self.flows.iter().filter(|(_, flow)| concerned(flow)).map(|(id, _)| *id).collect();
+            let ids: Vec<FlowId> = self.flows.iter().filter(|(_, flow)| concerned(flow)).map(|(id, _)| id).collect();
             ids.into_iter().for_each(|id| self.mark_change(id, Change::Touched));
         }
         while let Some(&(at, id)) = self.ended.first() {
@@ -118,12 +120,10 @@ impl Merge {
             self.ended.pop_first();
             self.remove(id);
         }
-        self.active.retain(|_, touched| now.saturating_sub(*touched) < ACTIVE_FOR);
-        let silent = self.active.iter().filter(|(_, touched)| now.saturating_sub(**touched) >= JUST_SEEN);
-        let silent: Vec<FlowId> = silent.map(|(id, _)| *id).collect();
-        for id in silent {
-            self.mark_change(id, Change::Touched);
-        }
+        self.looks += 1;
+        let looks = self.looks;
+        self.flows
+            .age(now, ACTIVE_FOR, |place, age| age >= JUST_SEEN && (age < SINKS || (looks + place).is_multiple_of(4)));
     }
 
     /// Nodes that left the cluster: what they saw ends, and after the retention they are forgotten with all of it. `listed`
@@ -146,10 +146,10 @@ impl Merge {
     fn end_node(&mut self, id: NodeId, now: Ns) {
         self.nodes[id as usize].left = true;
         let mut over = Vec::new();
-        for (flow_id, flow) in &mut self.flows {
+        for (flow_id, flow) in self.flows.iter_mut() {
             let mut rows = flow.rows.iter_mut().filter(|row| row.source.node == id).peekable();
             if rows.peek().is_some() {
-                over.push(*flow_id);
+                over.push(flow_id);
             }
             rows.for_each(|row| row.finished = true);
         }
@@ -162,13 +162,13 @@ impl Merge {
     /// Its place goes to the next new node, so nothing may mention it any more.
     fn forget_node(&mut self, id: NodeId) {
         let mut touched = Vec::new();
-        for (flow_id, flow) in &mut self.flows {
+        for (flow_id, flow) in self.flows.iter_mut() {
             let before = flow.rows.len();
             flow.rows.retain(|row| row.source.node != id);
             if flow.rows.len() < before {
                 self.rows -= before - flow.rows.len();
                 drop_tracks(flow, id);
-                touched.push((*flow_id, flow.rows.is_empty()));
+                touched.push((flow_id, flow.rows.is_empty()));
             }
         }
         for (flow_id, empty) in touched {
@@ -185,12 +185,10 @@ impl Merge {
     }
 
     pub(super) fn remove(&mut self, id: FlowId) {
-        if let Some(flow) = self.flows.remove(&id) {
+        if let Some(flow) = self.flows.remove(id) {
             self.by_key.remove(&flow.key);
             self.index.remove(&flow.key, id);
             self.rows -= flow.rows.len();
-            self.active.remove(&id);
-            self.mark_change(id, Change::Removed);
         }
     }
 }

@@ -6,6 +6,7 @@ use super::{
     FlowId, Merge,
     flow::{Flow, Side, Totals},
     node::{LOST_AFTER, Node, NodeId},
+    slab::Pace,
     track::SideTrack,
 };
 use crate::{
@@ -70,29 +71,42 @@ impl Default for Evaluation {
 }
 
 impl Merge {
-    /// Evaluates every edge that changed.
+    /// Evaluates every edge that changed. What only grew older has changed if its evaluation has.
     pub fn evaluate_changed(&mut self, now: Ns) {
-        let changed: Vec<FlowId> = self.changes.keys().copied().collect();
-        changed.into_iter().for_each(|id| self.evaluate(id, now));
+        self.evaluate_some(now, Pace::ALL);
+    }
+
+    /// Evaluates edges that changed; of a crowd of them some wait.
+    pub fn evaluate_some(&mut self, now: Ns, pace: Pace) {
+        let (nodes, started) = (&self.nodes, self.started);
+        self.flows.review(now, pace, |flow| evaluate(flow, nodes, started, now));
     }
 
     /// Evaluates an edge at `now`.
     pub fn evaluate(&mut self, id: FlowId, now: Ns) {
-        let Some(flow) = self.flows.get_mut(&id) else { return };
-        let nodes = &self.nodes;
-        let side_rate = |forward: bool, sender: Option<&SideTrack>, other: Option<&SideTrack>| {
-            let Some(track) = sender.filter(|track| !flow.is_blind(track)).or(other) else { return Rate::default() };
-            rate(track.readings(forward), track.first_seen, sampled(nodes, track), now)
-        };
-        let forward = side_rate(true, flow.client.as_ref(), flow.server.as_ref());
-        let reverse = side_rate(false, flow.server.as_ref(), flow.client.as_ref());
-        let of_cgroup = |(side, cgroup, track): &(Side, u64, SideTrack)| {
-            (*side, *cgroup, [true, false].map(|way| side_rate(way, Some(track), None)))
-        };
-        let cgroups = flow.cgroups.iter().map(of_cgroup).collect();
-        let loss = measure(flow, nodes, self.started, now);
-        flow.evaluation = Evaluation { forward, reverse, cgroups, loss };
+        if let Some(flow) = self.flows.get_mut(id) {
+            evaluate(flow, &self.nodes, self.started, now);
+        }
     }
+}
+
+/// Evaluates an edge. True when that says something else than before.
+fn evaluate(flow: &mut Flow, nodes: &[Node], started: Ns, now: Ns) -> bool {
+    let side_rate = |forward: bool, sender: Option<&SideTrack>, other: Option<&SideTrack>| {
+        let Some(track) = sender.filter(|track| !flow.is_blind(track)).or(other) else { return Rate::default() };
+        rate(track.readings(forward), track.first_seen, sampled(nodes, track), now)
+    };
+    let forward = side_rate(true, flow.client.as_ref(), flow.server.as_ref());
+    let reverse = side_rate(false, flow.server.as_ref(), flow.client.as_ref());
+    let of_cgroup = |(side, cgroup, track): &(Side, u64, SideTrack)| {
+        (*side, *cgroup, [true, false].map(|way| side_rate(way, Some(track), None)))
+    };
+    let cgroups = flow.cgroups.iter().map(of_cgroup).collect();
+    let loss = measure(flow, nodes, started, now);
+    let evaluation = Evaluation { forward, reverse, cgroups, loss };
+    let differs = flow.evaluation != evaluation;
+    flow.evaluation = evaluation;
+    differs
 }
 
 /// The newest instant at which all of the track's totals were known.

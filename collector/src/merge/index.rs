@@ -1,9 +1,6 @@
 //! Ways to find edges, and when a device was seen at work. Pure.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    net::IpAddr,
-};
+use std::{collections::BTreeSet, net::IpAddr};
 
 use super::{
     FlowId, Merge,
@@ -11,7 +8,10 @@ use super::{
     key::FlowKey,
     node::NodeId,
 };
-use crate::time::{MINUTE, Ns};
+use crate::{
+    hash::HashMap,
+    time::{MINUTE, Ns},
+};
 
 /// What a device did longer ago tells nobody apart any more.
 const SPAN_KEPT: Ns = 10 * MINUTE;

@@ -25,7 +25,7 @@ impl Merge {
         let (key, side) = (FlowKey::of(edge)?, Side::of(edge)?);
         let source = Source { node, epoch: report.epoch, side, device: edge.device };
         let known = self.by_key.get(&key).copied();
-        let rows = known.and_then(|id| self.flows.get_mut(&id)).map(|flow| &mut flow.rows);
+        let rows = known.and_then(|id| self.flows.get(id)).map(|flow| &flow.rows);
         let series = (source, edge.cgroup);
         let position = rows
             .as_ref()
@@ -48,7 +48,7 @@ impl Merge {
             self.nodes[node as usize].unshed(back);
         }
         let id = known.unwrap_or_else(|| self.insert_flow(key));
-        let flow = self.flows.get_mut(&id)?;
+        let flow = self.flows.get_mut(id)?;
         let limit = now.saturating_add(MAX_AHEAD);
         let totals = Totals::of(edge, offset, limit);
         let facts = Facts::of(edge, |ns| time::from_wire(ns).saturating_add(offset).min(limit));
@@ -98,16 +98,20 @@ impl Merge {
         if turned {
             flow.turn(node, now);
         }
-        let row = flow.rows.iter().find(|row| row.series() == series && row.incarnation == edge.incarnation);
+        let row = position.map_or_else(|| flow.rows.last(), |index| flow.rows.get(index));
         if let Some(row) = row.filter(|_| matches!(edge.point(), Point::Unspecified | Point::Pod)) {
             self.index.see(row);
         }
+        // Who still speaks has not ended, nor has one that had not ended before.
+        let settled = !edge.r#final && flow.ended.is_none();
         if edge.r#final
             && let Some(epoch) = self.nodes[node as usize].epochs.get_mut(&report.epoch)
         {
             epoch.finished.insert(id);
         }
-        self.settle_end(id, now);
+        if !settled {
+            self.settle_end(id, now);
+        }
         self.mark_change(id, change);
         Some((id, series, known.is_none()))
     }
@@ -126,11 +130,9 @@ impl Merge {
     }
 
     pub(super) fn insert_flow(&mut self, key: FlowKey) -> FlowId {
-        let id = self.next_flow;
-        self.next_flow += 1;
+        let id = self.flows.insert(Flow::new(key));
         self.by_key.insert(key, id);
         self.index.add(&key, id);
-        self.flows.insert(id, Flow::new(key));
         id
     }
 }

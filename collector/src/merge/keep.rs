@@ -158,7 +158,7 @@ fn key_of(bytes: &[u8]) -> Option<FlowKey> {
 impl Merge {
     /// Writes an edge, if it is still there.
     pub fn keep_flow(&self, id: FlowId, batch: &mut Batch) {
-        let Some(flow) = self.flows.get(&id) else { return };
+        let Some(flow) = self.flows.get(id) else { return };
         let kept = KeptFlow {
             rows: flow.rows.iter().map(|row| self.kept_row(row)).collect(),
             forward_lost: flow.forward.lost(),
@@ -264,7 +264,7 @@ impl Merge {
                 epoch.finished.insert(id);
             }
         }
-        if let Some(flow) = self.flows.get_mut(&id) {
+        if let Some(flow) = self.flows.get_mut(id) {
             flow.rows = rows;
             // The sides are compared from here on; what was confirmed before stays.
             flow.from_first = Some(false);

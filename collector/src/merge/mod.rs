@@ -18,26 +18,28 @@ pub mod key;
 pub mod node;
 pub mod points;
 mod shed;
+mod slab;
 pub mod track;
 mod written;
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::Arc,
-};
+use std::{collections::BTreeSet, sync::Arc};
 
 use wire::v1::Report;
 
-pub use self::age::EPOCH_FOLDS_AFTER;
+pub use self::{age::EPOCH_FOLDS_AFTER, slab::Pace};
 use self::{
-    flow::{Flow, Row},
+    flow::{Flow, Row, Source},
     index::Index,
     key::FlowKey,
     node::{Node, NodeId},
     shed::{Shares, Shed},
+    slab::Slab,
     track::Unseen,
 };
-use crate::time::{self, MINUTE, Ns, SECOND};
+use crate::{
+    hash::HashMap,
+    time::{self, MINUTE, Ns, SECOND},
+};
 
 /// An edge's place in the merge; never used twice in a run.
 pub type FlowId = u64;
@@ -103,6 +105,8 @@ pub struct Refusals {
 /// What happened to an edge since the last look.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Change {
+    /// Time alone passed.
+    Aged,
     /// Its numbers.
     Touched,
     /// Its rows: it may belong to other vertices now.
@@ -119,13 +123,12 @@ pub struct Merge {
     nodes: Vec<Node>,
     by_name: HashMap<Arc<str>, NodeId>,
     vacant: Vec<NodeId>,
-    flows: HashMap<FlowId, Flow>,
+    flows: Slab,
     by_key: HashMap<FlowKey, FlowId>,
     index: Index,
-    next_flow: FlowId,
     rows: usize,
-    changes: HashMap<FlowId, Change>,
-    active: HashMap<FlowId, Ns>,
+    /// How often it was asked what time alone changes.
+    looks: usize,
     ended: BTreeSet<(Ns, FlowId)>,
     shed: Shed,
     shares: Shares,
@@ -140,15 +143,13 @@ impl Merge {
             bounds,
             started,
             nodes: Vec::new(),
-            by_name: HashMap::new(),
+            by_name: HashMap::default(),
             vacant: Vec::new(),
-            flows: HashMap::new(),
-            by_key: HashMap::new(),
+            flows: Slab::default(),
+            by_key: HashMap::default(),
             index: Index::default(),
-            next_flow: 1,
             rows: 0,
-            changes: HashMap::new(),
-            active: HashMap::new(),
+            looks: 0,
             ended: BTreeSet::new(),
             shed: Shed::default(),
             shares: Shares::default(),
@@ -178,19 +179,22 @@ impl Merge {
         self.refusals.devices += node.take(report, now, offset, self.bounds.devices);
         let unseen = node.epochs.get(&report.epoch).map_or(0, node::Epoch::unseen);
         let mut new_edge = false;
-        let mut touched = BTreeSet::new();
+        let mut touched: Vec<(FlowId, (Source, u64))> = Vec::with_capacity(report.edges.len());
         for edge in &report.edges {
             if let Some((flow, series, new)) = self.join(id, report, edge, offset, now) {
                 new_edge |= new;
-                touched.insert((flow, series));
+                touched.push((flow, series));
             }
         }
+        // Incarnations of one series are one sample.
+        touched.sort_unstable();
+        touched.dedup();
         let at = time::from_wire(report.sampled_unix_ns).saturating_add(offset).min(now.saturating_add(MAX_AHEAD));
         for (id, series) in touched {
-            if let Some(flow) = self.flows.get_mut(&id) {
+            if let Some(flow) = self.flows.get_mut(id) {
                 flow.sample(series, at, held_until, Unseen { now: unseen, base });
             }
-            self.active.insert(id, now);
+            self.flows.speak(id, now);
         }
         self.raise_mark(id, report.epoch, report.acked_seq);
         Verdict::Accepted { new_edge }
@@ -218,7 +222,11 @@ impl Merge {
         if node.epochs.contains_key(&epoch) {
             return;
         }
+        let unheard = node.epochs.is_empty() && node.folded_through == 0;
         node.epochs.insert(epoch, node::Epoch::default());
+        if unheard {
+            return;
+        }
         let newest = node.epoch().map_or(epoch, |(newest, _)| newest);
         for (number, state) in &mut node.epochs {
             if *number < newest {
@@ -235,7 +243,7 @@ impl Merge {
     }
 
     fn settle_end(&mut self, id: FlowId, now: Ns) {
-        let Some(flow) = self.flows.get_mut(&id) else { return };
+        let Some(flow) = self.flows.get_mut(id) else { return };
         let over = flow.rows.iter().all(Row::is_finished);
         match (over, flow.ended) {
             (true, None) => {
@@ -252,43 +260,49 @@ impl Merge {
 
     fn touch_node(&mut self, node: NodeId) {
         let spoken_of = |flow: &Flow| flow.rows.iter().any(|row| row.source.node == node);
-        let ids: Vec<FlowId> = self.flows.iter().filter(|(_, flow)| spoken_of(flow)).map(|(id, _)| *id).collect();
+        let ids: Vec<FlowId> = self.flows.iter().filter(|(_, flow)| spoken_of(flow)).map(|(id, _)| id).collect();
         for id in ids {
             self.mark_change(id, Change::Touched);
         }
     }
 
     fn mark_change(&mut self, id: FlowId, change: Change) {
-        self.changes.entry(id).and_modify(|known| *known = (*known).max(change)).or_insert(change);
+        self.flows.change(id, change);
     }
 
     /// What changed since the last call.
     pub fn take_changes(&mut self) -> Vec<(FlowId, Change)> {
-        self.changes.drain().collect()
+        self.flows.take_changes()
     }
 
     /// Something changed since the last call of [`Merge::take_changes`].
     #[must_use]
     pub fn has_changes(&self) -> bool {
-        !self.changes.is_empty()
+        self.flows.has_changes()
     }
 
     /// An edge.
     #[must_use]
     pub fn flow(&self, id: FlowId) -> Option<&Flow> {
-        self.flows.get(&id)
+        self.flows.get(id)
     }
 
     /// The edge of these addresses.
     #[must_use]
     pub fn flow_by_key(&self, key: &FlowKey) -> Option<(FlowId, &Flow)> {
         let id = *self.by_key.get(key)?;
-        Some((id, self.flows.get(&id)?))
+        Some((id, self.flows.get(id)?))
     }
 
     /// All edges.
     pub fn flows(&self) -> impl Iterator<Item = (FlowId, &Flow)> {
-        self.flows.iter().map(|(id, flow)| (*id, flow))
+        self.flows.iter()
+    }
+
+    /// How many edges there are.
+    #[must_use]
+    pub fn flow_count(&self) -> usize {
+        self.flows.len()
     }
 
     /// All nodes that reported and are not forgotten.

@@ -13,7 +13,7 @@ mod vertex;
 mod world;
 
 use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet},
     sync::Arc,
 };
 
@@ -22,6 +22,7 @@ pub(crate) use self::vertex::{VertexKey, row as vertex_row};
 use self::world::World;
 use crate::{
     graph::{self, Graph, Identity},
+    hash::{HashMap, HashSet},
     merge::{
         Bounds, Change, FlowId, Merge,
         flow::Flow,
@@ -91,16 +92,16 @@ impl Projection {
         let mut projection = Self {
             view,
             graph: Graph::new(view, revision, names_row.clone()),
-            groups: HashMap::new(),
-            groups_of: HashMap::new(),
-            shaky: HashMap::new(),
+            groups: HashMap::default(),
+            groups_of: HashMap::default(),
+            shaky: HashMap::default(),
             ambiguous: 0,
-            referenced: HashMap::new(),
-            members: HashMap::new(),
-            vertex_of: HashMap::new(),
+            referenced: HashMap::default(),
+            members: HashMap::default(),
+            vertex_of: HashMap::default(),
             world: World::default(),
-            dirty: HashSet::new(),
-            dirty_vertices: HashSet::new(),
+            dirty: HashSet::default(),
+            dirty_vertices: HashSet::default(),
             external_revision: names.external().revision(),
         };
         names.pods().for_each(|(key, _)| projection.place_pod(key, names));
@@ -154,7 +155,7 @@ impl Projection {
                         self.reattach(twin, flow, merge, names);
                     }
                 }
-                (Change::Touched, Some(_)) => {
+                (Change::Touched | Change::Aged, Some(_)) => {
                     let groups = self.groups_of.get(&id);
                     self.dirty.extend(groups.into_iter().flat_map(|(_, ids)| ids).cloned());
                 }
@@ -312,7 +313,7 @@ impl Projection {
     }
 
     fn reference(&mut self, key: &VertexKey, id: &Arc<str>, group_id: &Arc<str>) {
-        let (_, groups) = self.referenced.entry(Arc::clone(id)).or_insert_with(|| (key.clone(), HashSet::new()));
+        let (_, groups) = self.referenced.entry(Arc::clone(id)).or_insert_with(|| (key.clone(), HashSet::default()));
         if groups.is_empty() {
             self.dirty_vertices.insert(key.clone());
         }
