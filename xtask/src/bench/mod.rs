@@ -3,8 +3,11 @@
 mod kernel;
 mod latency;
 mod names;
+mod overload;
 mod process;
+mod road;
 mod sender;
+mod stream;
 mod ui;
 
 /// Options of `cargo xtask bench`.
@@ -26,6 +29,14 @@ enum Bench {
     Kernel(kernel::Args),
     /// Names of 12,000 edges against a ledger: 5,000 pods that hand on their addresses, everything told late
     Names(names::Args),
+    /// Records a second of one core, from a report's body to a delta, beside upserts into a hash table
+    Merge,
+    /// Bytes of a record on the wire, and of a summary for each flow in it
+    Wire,
+    /// The collector's time for each delta to each of a thousand clients, beside a bare loop of sends
+    Stream(stream::Args),
+    /// A collector that gets too little time: what it does not take, it counts
+    Overload(overload::Args),
     /// The page in a browser without a GPU, fed by a cluster of any size
     Ui {
         #[command(flatten)]
@@ -42,7 +53,7 @@ enum Bench {
 impl Args {
     /// Whether it is measured in the lab.
     pub(crate) fn in_lab(&self) -> bool {
-        !matches!(self.bench, Bench::Ui { .. } | Bench::Names(_))
+        matches!(self.bench, Bench::Latency { .. } | Bench::Kernel(_))
     }
 }
 
@@ -51,6 +62,10 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         Bench::Latency { edges } => latency::run(*edges),
         Bench::Kernel(args) => kernel::run(args),
         Bench::Names(args) => names::run(args),
+        Bench::Merge => road::run("merge"),
+        Bench::Wire => road::run("wire"),
+        Bench::Stream(args) => stream::run(args),
+        Bench::Overload(args) => overload::run(args),
         Bench::Ui { size, port, churn_for } => ui::run(size, *port, *churn_for),
     }
 }

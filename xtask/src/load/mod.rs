@@ -228,6 +228,21 @@ impl Load {
         *self.tally.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Ends all agents and holds what was acknowledged against what is shown and counted.
+    pub(crate) fn verify(mut self) -> anyhow::Result<()> {
+        let told = self.stop_agents()?;
+        figures::verify(&self, told)
+    }
+
+    /// The packets that were acknowledged.
+    fn stop_agents(&mut self) -> anyhow::Result<u64> {
+        self.stop.store(true, Ordering::Relaxed);
+        let told = self.agents.drain(..).map(|thread| thread.join().map_err(|_| anyhow::anyhow!("an agent panicked")));
+        let told = told.sum::<anyhow::Result<u64>>()?;
+        std::thread::sleep(LAST_TICK);
+        Ok(told)
+    }
+
     /// Watches for `time`, prints the figures, and ends with the sums.
     fn measure(mut self, time: Duration, views: u16, clients: u16, stop: &Stop) -> anyhow::Result<()> {
         let (browser, reports, over) = (self.address, self.reports, Arc::clone(&self.stop));
@@ -244,9 +259,7 @@ impl Load {
         self.stop.store(true, Ordering::Relaxed);
         let found = probe.join().map_err(|_| anyhow::anyhow!("the probe panicked"))??;
         figures::print_probe(&found)?;
-        let told = self.agents.drain(..).map(|thread| thread.join().map_err(|_| anyhow::anyhow!("an agent panicked")));
-        let told = told.sum::<anyhow::Result<u64>>()? + found.told;
-        std::thread::sleep(LAST_TICK);
+        let told = self.stop_agents()? + found.told;
         figures::verify(&self, told)
     }
 
@@ -274,10 +287,19 @@ impl Load {
 
     /// Deltas made so far, of all views by pod.
     pub(crate) fn deltas(&self) -> anyhow::Result<f64> {
+        self.count("stream_deltas")
+    }
+
+    /// Their bytes, each delta once however many read it.
+    pub(crate) fn delta_bytes(&self) -> anyhow::Result<f64> {
+        self.count("stream_delta_bytes")
+    }
+
+    fn count(&self, what: &str) -> anyhow::Result<f64> {
         let (_, text) = self.get("/metrics")?;
-        let name = "orrery_collector_stream_deltas_total{view=\"pod\"} ";
+        let name = format!("orrery_collector_{what}_total{{view=\"pod\"}} ");
         // Before the first delta there is no such line.
-        Ok(text.lines().find_map(|line| line.strip_prefix(name)?.parse().ok()).unwrap_or(0.0))
+        Ok(text.lines().find_map(|line| line.strip_prefix(&name)?.parse().ok()).unwrap_or(0.0))
     }
 
     /// A line of the collector's `/proc/PID/status`.
@@ -290,7 +312,8 @@ impl Load {
         Ok(format!("{} MB", kilobytes * 1_024 / 1_000_000))
     }
 
-    fn id(&self) -> anyhow::Result<u32> {
+    /// The collector's process.
+    pub(crate) fn id(&self) -> anyhow::Result<u32> {
         Ok(self.collector.0.lock().map_err(|_| anyhow::anyhow!("a thread panicked"))?.id())
     }
 

@@ -30,6 +30,7 @@ pub(super) const DEMO: &[Need] = &[
 pub(super) const TEST: &[Need] = &[
     need("chromium", "chromium", "for the end-to-end test in a browser"),
     need("kubectl", "kubernetes-client", "to build the manifests as a user would"),
+    need("valgrind", "valgrind", "to count instructions"),
 ];
 
 /// What only the fuzzer needs.
