@@ -33,7 +33,7 @@ struct Command {
 #[derive(Debug, Subcommand)]
 enum Tool {
     #[command(flatten)]
-    Hubble(HubbleTool),
+    Hubble(Box<HubbleTool>),
     /// Say what is wrong with a running collector and its agents, and what to do about it.
     ///
     /// Ends with 0 where all is well, 1 where something is wrong, and 2 where the collector could not be asked.

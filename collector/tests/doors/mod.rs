@@ -42,9 +42,8 @@ async fn trickle(address: &str, begin: &str) -> Duration {
             if !begin.is_empty() && stream.write_all(b"a").await.is_err() {
                 return;
             }
-            match timeout(HEAD / 20, stream.read(&mut answer)).await {
-                Ok(Ok(0) | Err(_)) => return,
-                Ok(Ok(_)) | Err(_) => {}
+            if let Ok(Ok(0) | Err(_)) = timeout(HEAD / 20, stream.read(&mut answer)).await {
+                return;
             }
         }
     };
