@@ -155,8 +155,8 @@ mod tests {
             skbs: 10,
             more_segments: u32::MAX,
             opened: u32::MAX - 1,
-            closed_and_state: u32::MAX & !0xff,
-            icmp_errors_and_flags: u32::MAX & !0xff,
+            closed_and_state: !0xff,
+            icmp_errors_and_flags: !0xff,
             ..FlowEntry::default()
         };
         let now = FlowEntry {
