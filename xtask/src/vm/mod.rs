@@ -23,8 +23,8 @@ use self::qemu::{Outcome, Qemu};
 use crate::setup::{self, Purpose};
 use crate::sys;
 
-/// Machines at a time: more than there are cores, as tests wait for half of their time.
-const AT_ONCE: usize = 5;
+/// Machines at a time: two cores carry two.
+const AT_ONCE: usize = 2;
 /// The part of their traffic that tests send where the processor is emulated.
 const EMULATED_SHARE: &str = "5";
 /// Longest time for one machine.
