@@ -58,6 +58,7 @@ async function reducer() {
 async function listen(forMs, take) {
   const hangUp = new AbortController();
   const answer = await fetch(`${url}api/v1/stream?view=pod`, { signal: hangUp.signal });
+  if (!answer.ok) throw new Error(`the stream answers ${answer.status}: ${await answer.text()}`);
   let text = '';
   let end = Date.now() + 60_000;
   const decoder = new TextDecoder();
@@ -141,7 +142,8 @@ async function moves(forMs) {
     for (const [id, { x, y }] of now) {
       const was = places.get(id);
       if (was === undefined) {
-        found.pods_came += 1;
+        // All of the first picture were there before.
+        if (places.size > 0) found.pods_came += 1;
         continue;
       }
       const far = Math.hypot(x - was.x, y - was.y);

@@ -13,6 +13,8 @@ export interface Member {
   readonly home: string;
   /** Of a workload that is made to be scaled. */
   readonly elastic: boolean;
+  /** It has ended, and is kept for what is still told of it. */
+  readonly gone: boolean;
 }
 
 /** A tile's content. */
@@ -59,6 +61,7 @@ export function groupsOf(graph: Graph, grouping: Grouping): Group[] {
       id: vertex.id,
       home: workloadKey(vertex) ?? vertex.kind,
       elastic: vertex.workloadKind === 'Deployment',
+      gone: vertex.phase === 'gone',
     });
   }
   const rank = (id: string) => (id.startsWith('~') ? 1 : 0);

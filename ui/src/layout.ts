@@ -2,8 +2,9 @@
  * Pure slot grid: where tiles and their pods are.
  *
  * A tile has a quarter more slots than it needed; freed slots are used again, and nothing moves because
- * something else came or went. A tile that outgrows its slots grows in place if there is room beside it, and
- * only if there is none does that one tile move.
+ * something else came or went. A pod that is gone stays until its slot is wanted: where pods replace each other
+ * nothing grows. A tile that outgrows its slots grows in place if there is room below it, and only if there is
+ * none does that one tile move.
  */
 import { type Density, densityFor } from './density';
 import type { Group, Member } from './groups';
@@ -59,7 +60,7 @@ export interface Room {
 
 /** Places groups: anew without a previous layout, else moving nothing that need not move. */
 export function arrange(previous: Layout | null, groups: readonly Group[], room: Room): Layout {
-  const count = groups.reduce((sum, group) => sum + group.members.length, 0);
+  const count = groups.reduce((sum, { members }) => sum + members.filter(({ gone }) => !gone).length, 0);
   // A picture made for a handful of pods cannot hold hundreds: only then is it made again.
   if (previous === null || previous.tiles.size === 0 || count > previous.density.limit * 1.6)
     return fresh(groups, densityFor(count, room.width), room.width / room.height);
@@ -163,6 +164,7 @@ function seat(members: readonly Member[], density: Density): Slot[] {
 function reseat(slots: readonly Slot[], members: readonly Member[]): readonly Slot[] {
   const present = new Map(members.map((member) => [member.id, member]));
   const seated = new Set<string>();
+  const gone = (id: string | null) => id !== null && present.get(id)?.gone === true;
   let next: Slot[] | null = null;
   slots.forEach((slot, index) => {
     if (slot.pod === null) return;
@@ -172,18 +174,20 @@ function reseat(slots: readonly Slot[], members: readonly Member[]): readonly Sl
       next[index] = { pod: null, home: slot.home };
     }
   });
-  const arrivals = members.filter((member) => !seated.has(member.id));
+  // Who is gone and lost its slot gets no other.
+  const arrivals = members.filter((member) => !seated.has(member.id) && !member.gone);
   if (arrivals.length === 0) return next ?? slots;
   const after = next ?? [...slots];
   for (const member of arrivals.sort((a, b) => (a.id < b.id ? -1 : 1))) {
     let at = after.findIndex((slot) => slot.pod === null && slot.home === member.home);
     if (at < 0) at = after.findIndex((slot) => slot.pod === null && slot.home === '');
-    if (at < 0) at = after.findIndex((slot) => slot.pod === null);
+    if (at < 0) at = after.findIndex((slot) => gone(slot.pod) && slot.home === member.home);
+    if (at < 0) at = after.findIndex((slot) => slot.pod === null || gone(slot.pod));
     if (at < 0) at = after.length;
     after[at] = { pod: member.id, home: member.home };
   }
   if (after.length > slots.length) {
-    for (let free = Math.ceil(members.length * HEADROOM); free > 0; free--)
+    for (let free = Math.ceil(seated.size * HEADROOM); free > 0; free--)
       after.push({ pod: null, home: '' });
   }
   return after;
@@ -346,7 +350,7 @@ function firstFree(
   return { column: 0, row: bottom };
 }
 
-/** The tile made taller where it stands, else wider, else (and only it) moved. */
+/** The tile made taller where it stands, else (and only it) moved. */
 function grown(
   tile: TilePlace,
   height: number,

@@ -14,6 +14,7 @@ function group(id: string, pods: number, first = 0): Group {
       id: `${id}/${String(first + index).padStart(4, '0')}`,
       home: `${id}/w${(first + index) % 3}`,
       elastic: true,
+      gone: false,
     })),
   };
 }
@@ -98,9 +99,31 @@ describe.each([
     const [gone, ...rest] = big.members;
     if (gone === undefined) throw new Error('no pods');
     const without = arrange(first, [{ ...big, members: rest }, ...others], ROOM);
-    const newcomer = { id: 'newcomer', home: gone.home, elastic: true };
+    const newcomer = { id: 'newcomer', home: gone.home, elastic: true, gone: false };
     const filled = arrange(without, [{ ...big, members: [...rest, newcomer] }, ...others], ROOM);
     expect(positions(filled).get('newcomer')).toBe(positions(first).get(gone.id));
+  });
+
+  it('stands still while pods replace each other, however many are still told of after their end', () => {
+    const [big, ...others] = groups;
+    if (big === undefined) throw new Error('no groups');
+    const lives = (index: number, round: number) => round < 8 && index % 4 === round % 4;
+    let layout = first;
+    let members = [...big.members];
+    for (let round = 0; round < 8; round++) {
+      const successors = members
+        .filter(({ gone }, index) => !gone && lives(index, round))
+        .map(({ id, home, elastic }) => ({ id: `${id}+`, home, elastic, gone: false }));
+      members = members.map((member, index) => ({ ...member, gone: member.gone || lives(index, round) }));
+      members = [...members, ...successors];
+      const next = arrange(layout, [{ ...big, members }, ...others], ROOM);
+      const [before, after] = [positions(layout), positions(next)];
+      for (const [id, at] of before) if (after.has(id)) expect(after.get(id)).toBe(at);
+      for (const { id, gone } of members) if (!gone) expect(after.has(id)).toBe(true);
+      expect(after.get(`tile ${big.id}`)).toBe(before.get(`tile ${big.id}`));
+      layout = next;
+    }
+    expect(members.length).toBeGreaterThan(big.members.length * 2);
   });
 
   it('places a new group without moving another', () => {
@@ -130,7 +153,7 @@ describe('any history of arrivals and departures', () => {
         let layout = arrange(null, [steady, group('busy', 10)], ROOM);
         const before = positions(layout);
         for (const present of moments) {
-          const members = present.map((id) => ({ id: `busy/${id}`, home: 'busy', elastic: true }));
+          const members = present.map((id) => ({ id: `busy/${id}`, home: 'busy', elastic: true, gone: false }));
           layout = arrange(layout, [steady, { id: 'busy', label: 'busy', members }], ROOM);
           const seats = positions(layout);
           for (const member of steady.members) expect(seats.get(member.id)).toBe(before.get(member.id));
