@@ -201,12 +201,17 @@ fn drops_and_retransmits_are_on_their_edges() {
         let found = sockets(&receiver, &octets(&client), &octets(server), 7001, Side::Client);
         found.first().map(|(_, sockets)| sockets.retransmitted).unwrap_or_default()
     };
-    // Not as many as were dropped: an acknowledgement alone is not sent again. The client's own socket counted the bytes.
-    let bytes = lab.ledger().expect("a ledger").edge(edge(Protocol::Tcp, 7001)).forward.retransmitted_bytes;
-    let least = bytes.div_ceil(SEGMENT_BYTES).max(1);
+    // Not as many as were dropped: an acknowledgement alone is not sent again. The client's own sockets counted the bytes.
+    let mut ledger = lab.ledger().expect("a ledger");
+    let mut counted = |server: &Pod| {
+        let edge = Edge { client: client.v4(), server: server.v4(), port: 7001, protocol: Protocol::Tcp };
+        ledger.edge(edge).forward.retransmitted_bytes.div_ceil(SEGMENT_BYTES)
+    };
+    let least = counted(&lossy).max(1);
     wait_for("segments sent again", SETTLE, || (again(&lossy) >= least).then_some(()))
         .unwrap_or_else(|error| panic!("{error}: {} of {least}", again(&lossy)));
-    assert_eq!(again(&sound), 0, "nothing is sent again on the sound link");
+    // A machine that is late sends again what was never lost: then its own socket says so.
+    assert_eq!(again(&sound) > 0, counted(&sound) > 0, "what was sent again on the sound link");
     held("drops and what is sent again");
 }
 
