@@ -170,7 +170,10 @@ impl Merge {
         if let Some(mark) = node.epochs.get(&report.epoch).map(|epoch| epoch.mark).filter(|mark| report.seq <= *mark) {
             return Verdict::Behind { mark };
         }
-        let offset = report.clock.map(|clock| clock.offset_ns).or(node.clock.map(|clock| clock.0));
+        // Before its first acknowledgement a run knows nothing of its clock, which need not be as in the run before: when its
+        // totals were true is a guess, and no sample.
+        let offset = report.clock.map(|clock| clock.offset_ns);
+        let timed = offset.is_some();
         let offset = offset.unwrap_or_else(|| now.saturating_sub(time::from_wire(report.sent_unix_ns)));
         self.begin_epoch(id, report.epoch, now);
         let node = &mut self.nodes[id as usize];
@@ -191,7 +194,7 @@ impl Merge {
         touched.dedup();
         let at = time::from_wire(report.sampled_unix_ns).saturating_add(offset).min(now.saturating_add(MAX_AHEAD));
         for (id, series) in touched {
-            if let Some(flow) = self.flows.get_mut(id) {
+            if timed && let Some(flow) = self.flows.get_mut(id) {
                 flow.sample(series, at, held_until, Unseen { now: unseen, base });
             }
             self.flows.speak(id, now);

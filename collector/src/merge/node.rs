@@ -163,7 +163,7 @@ impl Node {
         if latest && !report.devices.is_empty() {
             epoch.bypassed = report.devices.iter().any(|device| device.bypassed);
         }
-        if report.complete {
+        if report.complete && report.clock.is_some() {
             let sampled = time::from_wire(report.sampled_unix_ns).saturating_add(offset);
             let sampled = sampled.min(now.saturating_add(super::MAX_AHEAD));
             if sampled > epoch.sampled {
@@ -193,7 +193,7 @@ impl Node {
         self.left = false;
         if newest && latest {
             self.tick_ms = report.next_tick_ms;
-            self.clock = report.clock.map(|clock| (clock.offset_ns, time::from_wire(clock.error_ns))).or(self.clock);
+            self.clock = report.clock.map(|clock| (clock.offset_ns, time::from_wire(clock.error_ns)));
             self.agent_version.clone_from(&report.agent_version);
             self.refused_hooks.clone_from(&report.refused_hooks);
             self.hooks.clone_from(&report.hooks);

@@ -23,22 +23,38 @@ struct Watcher {
     due: Ns,
     seq: u64,
     covered: Ns,
+    /// So many reports are off by so much beside, and say so: an estimate over a bad road.
+    rough: (u64, Ns),
+    /// At this report the agent starts anew, with another clock of which it knows nothing at first; the report takes long.
+    restart: Option<(u64, Ns)>,
+    epoch: u64,
 }
 
 impl Watcher {
     fn new(name: &'static str, side: Side, skew: Ns, wrong: Ns, ticks: Vec<Ns>, covered: Ns) -> Self {
-        Self { name, side, skew, wrong, ticks, tick_index: 0, due: covered, seq: 0, covered }
+        let (rough, restart) = ((0, 0), None);
+        Self { name, side, skew, wrong, ticks, tick_index: 0, due: covered, seq: 0, covered, rough, restart, epoch: 1 }
     }
 
     /// The report of the tick at true time `at`, of a stream whose packet number n passes at `first + n * gap`.
     fn report(&mut self, at: Ns, count: impl Fn(Ns) -> u64, first: Ns, last: Ns) -> Report {
         self.seq += 1;
+        let again = self.restart.take_if(|(seq, _)| *seq == self.seq);
+        if let Some((_, skew)) = again {
+            (self.skew, self.epoch, self.seq, self.covered) = (skew, self.epoch + 1, 1, at - SECOND / 2);
+        }
+        let rough = if self.seq <= self.rough.0 { self.rough.1 } else { 0 };
+        let clock = ClockOffset {
+            offset_ns: -self.skew + self.wrong + rough,
+            error_ns: self.wrong.unsigned_abs() + rough.unsigned_abs(),
+        };
         let seen = count(at) - count(self.covered.min(at));
         let local = |time: Ns| time + self.skew;
         let first = local(first.max(self.covered));
         let edges = if seen > 0 { vec![edge(self.side, seen, first, local(last))] } else { vec![] };
         Report {
-            clock: Some(ClockOffset { offset_ns: -self.skew + self.wrong, error_ns: self.wrong.unsigned_abs() }),
+            clock: again.is_none().then_some(clock),
+            epoch: self.epoch,
             devices: vec![Device {
                 name: "veth1".to_owned(),
                 ifindex: 1,
@@ -66,8 +82,12 @@ fn play(
     let sent = |at: Ns| u64::try_from((at.min(stop) - first).div_euclid(gap) + 1).unwrap_or(0);
     let mut merge = Merge::new(Bounds::default(), START);
     let mut now = START;
+    let mut on_the_road: Option<(Ns, Report)> = None;
     while now < START + span {
         now += 50 * MS;
+        if let Some((_, report)) = on_the_road.take_if(|(due, _)| *due <= now) {
+            merge.accept(&report, now);
+        }
         for watcher in watchers.iter_mut() {
             if now < watcher.due {
                 continue;
@@ -83,6 +103,11 @@ fn play(
             let passed = sent(now);
             let last = first + (i64::try_from(passed).unwrap_or(1) - 1).max(0) * gap;
             let report = watcher.report(now, count, first, last);
+            if report.clock.is_none() {
+                watcher.due = now + 5 * SECOND;
+                on_the_road = Some((watcher.due, report));
+                continue;
+            }
             assert!(matches!(merge.accept(&report, now + MS), Verdict::Accepted { .. }));
         }
         let Some((id, _)) = merge.flows().next() else { continue };
@@ -139,6 +164,27 @@ proptest! {
         prop_assert!(early);
         let sent = 791; // From 100 ms to 8 s, one each 10 ms.
         prop_assert_eq!(last, sent / every);
+    }
+}
+
+/// A client whose clock is known badly at first, or not at all after a start: nothing is made of where its samples seemed to lie.
+#[test]
+fn a_clock_that_becomes_known_makes_no_loss() {
+    let watcher = |side, name| Watcher::new(name, side, 0, 0, ticks(200 * MS), START);
+    for (rough, restart) in [((12, 4 * SECOND), None), ((12, -4 * SECOND), None), ((0, 0), Some((20, 900 * MS)))] {
+        for changed in [0, 1] {
+            let mut both = [watcher(Side::Client, "n1"), watcher(Side::Server, "n2")];
+            both[changed].rough = rough;
+            both[changed].restart = restart;
+            let mut measured = 0;
+            play(&mut both, 500, |_| 0, START + 20 * SECOND, 25 * SECOND, |now, loss| {
+                if let Ok((forward, reverse)) = loss {
+                    assert_eq!((forward.lost, reverse.lost), (0, 0), "{rough:?} {restart:?} {changed} at {}", now - START);
+                    measured += 1;
+                }
+            });
+            assert!(measured > 100, "it was compared in the end");
+        }
     }
 }
 
