@@ -62,6 +62,8 @@ impl Table {
 pub struct Batch {
     /// Everything that was there goes first.
     pub anew: bool,
+    /// None comes after it: it is tried whatever went wrong a moment ago.
+    pub last: bool,
     /// Keys and their new values.
     pub puts: Vec<(Table, Vec<u8>, Vec<u8>)>,
     /// Keys that go.

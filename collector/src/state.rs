@@ -154,7 +154,7 @@ impl State {
 
     fn write(&mut self, batch: &Batch) -> Result<(), String> {
         if self.database.is_none() {
-            if self.tried.elapsed() < RETRY {
+            if !batch.last && self.tried.elapsed() < RETRY {
                 return Err("it could not be opened".to_owned());
             }
             self.tried = clock::instant();
@@ -294,5 +294,34 @@ fn of_database(error: DatabaseError) -> Failure {
         DatabaseError::DatabaseAlreadyOpen => Failure::InUse,
         DatabaseError::Storage(StorageError::Io(error)) if of_the_disk(error.kind()) => Failure::Io(error),
         other => Failure::Damaged(other.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::{Metrics, RETRY, State};
+    use crate::{
+        clock,
+        keep::{Batch, Table},
+    };
+
+    /// The disk may have room again by the time a collector ends: what it writes last does not wait for the next try.
+    #[test]
+    fn the_last_batch_is_tried_at_once() {
+        let dir = tempfile::tempdir().expect("a directory");
+        let (mut state, _) = State::open(dir.path(), 1 << 20, Arc::new(Metrics::default())).expect("it opens");
+        (state.database, state.tried) = (None, clock::instant());
+        let batch = |last| {
+            let mut batch = Batch { last, ..Batch::default() };
+            batch.put(Table::Head, b"key".as_slice(), b"value".to_vec());
+            batch
+        };
+        assert!(RETRY.as_secs() > 1 && state.write(&batch(false)).is_err(), "a file that failed rests");
+        state.write(&batch(true)).expect("there is room");
+        drop(state);
+        let (_, kept) = State::open(dir.path(), 1 << 20, Arc::new(Metrics::default())).expect("it opens");
+        assert_eq!(kept.get(Table::Head, b"key").map(<[u8]>::to_vec), Some(b"value".to_vec()));
     }
 }

@@ -5,7 +5,9 @@ use std::{process::Command, sync::Arc, time::Duration};
 
 use lab::{
     Agent, AgentOptions, DroppingLink, Edge, Lab, LabSpec, Offloads, Owner, Pod, PodSpec, Protocol, Reply, TcpSend,
-    UdpSend, testing::lab_or_skip, wait_for,
+    UdpSend,
+    testing::{kernel_since, lab_or_skip},
+    wait_for,
 };
 use wire::v1::{Edge as Row, Point, Side, Sockets};
 
@@ -85,10 +87,12 @@ fn failures_are_on_their_edges() {
     ip(&lab, &["route", "add", "blackhole", UNREACHABLE]);
     let from = octets(&client);
     let of = |to: &[u8], port, side| sockets(&receiver, &from, to, port, side);
-    let shorten = Command::new("ip")
-        .args(["netns", "exec", client.netns().name(), "sysctl", "-qw", "net.ipv4.tcp_syn_retries=2"])
-        .status();
-    assert!(shorten.expect("sysctl runs").success());
+    let tries = |most: u32| {
+        let setting = format!("net.ipv4.tcp_syn_retries={most}");
+        let arguments = ["netns", "exec", client.netns().name(), "sysctl", "-qw", &setting];
+        assert!(Command::new("ip").args(arguments).status().expect("sysctl runs").success());
+    };
+    tries(2);
     let rows = || {
         let rows = receiver.rows().into_iter().filter(|(_, row)| row.sockets.is_some());
         rows.map(|(node, row)| format!("{node} {:?}:{} {:?}", row.server, row.server_port, row.sockets))
@@ -99,6 +103,8 @@ fn failures_are_on_their_edges() {
         connect(&client, &other.v4().to_string(), 7999, false);
     }
     connect(&client, SILENT, 80, false);
+    // Enough that one of them comes after the route says no, however late this machine is.
+    tries(5);
     // Silence first: an ICMP error that comes while connect(2) still runs, as it does without any latency, is read by the
     // caller and gone from the socket when that is closed.
     std::thread::scope(|scope| {
@@ -179,10 +185,17 @@ fn drops_and_retransmits_are_on_their_edges() {
         let rows = rows.filter(|(_, row)| row.server == octets(&lossy) && row.server_port == port && lost(row) > 0);
         rows.map(|(node, row)| (node, row.side, lost(&row), row.drops)).collect::<Vec<_>>()
     };
+    let mut ledger = lab.ledger().expect("a ledger");
+    let mut sent_again = |server: &Pod| {
+        let edge = Edge { client: client.v4(), server: server.v4(), port: 7001, protocol: Protocol::Tcp };
+        ledger.edge(edge).forward.retransmitted_bytes.div_ceil(SEGMENT_BYTES)
+    };
+    let again = [sent_again(&lossy), sent_again(&sound)];
+    // Before 5.17 there are no reasons: what was sent again for nothing, and dropped for that by the other end, looks the same.
+    let twice = if kernel_since(5, 17) { [0; 2] } else { again };
     let equal = || {
-        (told(7000).iter().map(|row| row.2).sum::<u64>() == dropped[0]
-            && told(7001).iter().map(|row| row.2).sum::<u64>() == dropped[1])
-            .then_some(())
+        let [udp, tcp] = [7000, 7001].map(|port| told(port).iter().map(|row| row.2).sum::<u64>());
+        (udp == dropped[0] && (dropped[1]..=dropped[1] + twice[0]).contains(&tcp)).then_some(())
     };
     wait_for("all drops on their edges", SETTLE, equal)
         .unwrap_or_else(|error| panic!("{error}: nft {dropped:?}: {:?} {:?}", told(7000), told(7001)));
@@ -195,23 +208,18 @@ fn drops_and_retransmits_are_on_their_edges() {
     }
     let elsewhere: Vec<_> =
         receiver.rows().into_iter().filter(|(_, row)| row.server != octets(&lossy) && lost(row) > 0).collect();
-    assert!(elsewhere.is_empty(), "{elsewhere:?}");
+    assert!(elsewhere.iter().map(|(_, row)| lost(row)).sum::<u64>() <= twice[1], "{elsewhere:?}");
 
-    let again = |server: &Pod| {
+    let told_again = |server: &Pod| {
         let found = sockets(&receiver, &octets(&client), &octets(server), 7001, Side::Client);
         found.first().map(|(_, sockets)| sockets.retransmitted).unwrap_or_default()
     };
     // Not as many as were dropped: an acknowledgement alone is not sent again. The client's own sockets counted the bytes.
-    let mut ledger = lab.ledger().expect("a ledger");
-    let mut counted = |server: &Pod| {
-        let edge = Edge { client: client.v4(), server: server.v4(), port: 7001, protocol: Protocol::Tcp };
-        ledger.edge(edge).forward.retransmitted_bytes.div_ceil(SEGMENT_BYTES)
-    };
-    let least = counted(&lossy).max(1);
-    wait_for("segments sent again", SETTLE, || (again(&lossy) >= least).then_some(()))
-        .unwrap_or_else(|error| panic!("{error}: {} of {least}", again(&lossy)));
+    let least = again[0].max(1);
+    wait_for("segments sent again", SETTLE, || (told_again(&lossy) >= least).then_some(()))
+        .unwrap_or_else(|error| panic!("{error}: {} of {least}", told_again(&lossy)));
     // A machine that is late sends again what was never lost: then its own socket says so.
-    assert_eq!(again(&sound) > 0, counted(&sound) > 0, "what was sent again on the sound link");
+    assert_eq!(told_again(&sound) > 0, again[1] > 0, "what was sent again on the sound link");
     held("drops and what is sent again");
 }
 

@@ -133,7 +133,7 @@ impl Hub {
         let Some(mut keeping) = self.keeping.take() else { return };
         keeping.note(&changes);
         keeping.anew |= keeping.writer.lost.load(Ordering::Acquire) != keeping.seen_lost;
-        let batch = self.batch(&mut keeping, true);
+        let batch = Batch { last: true, ..self.batch(&mut keeping, true) };
         if tokio::time::timeout(LAST, keeping.writer.batches.send(batch)).await.is_err() {
             tracing::warn!("the last state was not written: the disk did not keep up");
         }

@@ -177,12 +177,24 @@ fn a_clock_that_becomes_known_makes_no_loss() {
             both[changed].rough = rough;
             both[changed].restart = restart;
             let mut measured = 0;
-            play(&mut both, 500, |_| 0, START + 20 * SECOND, 25 * SECOND, |now, loss| {
-                if let Ok((forward, reverse)) = loss {
-                    assert_eq!((forward.lost, reverse.lost), (0, 0), "{rough:?} {restart:?} {changed} at {}", now - START);
-                    measured += 1;
-                }
-            });
+            play(
+                &mut both,
+                500,
+                |_| 0,
+                START + 20 * SECOND,
+                25 * SECOND,
+                |now, loss| {
+                    if let Ok((forward, reverse)) = loss {
+                        assert_eq!(
+                            (forward.lost, reverse.lost),
+                            (0, 0),
+                            "{rough:?} {restart:?} {changed} at {}",
+                            now - START
+                        );
+                        measured += 1;
+                    }
+                },
+            );
             assert!(measured > 100, "it was compared in the end");
         }
     }
