@@ -187,8 +187,7 @@ function reseat(slots: readonly Slot[], members: readonly Member[]): readonly Sl
     after[at] = { pod: member.id, home: member.home };
   }
   if (after.length > slots.length) {
-    for (let free = Math.ceil(seated.size * HEADROOM); free > 0; free--)
-      after.push({ pod: null, home: '' });
+    for (let free = Math.ceil(seated.size * HEADROOM); free > 0; free--) after.push({ pod: null, home: '' });
   }
   return after;
 }

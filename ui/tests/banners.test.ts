@@ -25,11 +25,7 @@ it.each<['stale' | 'partial' | 'fresh', string | null, string]>([
     'pods: the API server does not answer',
     'Names are stale, as of 2 min ago: pods: the API server does not answer',
   ],
-  [
-    'partial',
-    'jobs: 403, may not be read',
-    'Names are partial, as of 2 min ago: jobs: 403, may not be read',
-  ],
+  ['partial', 'jobs: 403, may not be read', 'Names are partial, as of 2 min ago: jobs: 403, may not be read'],
   ['fresh', null, ''],
 ])('says how old names are that are %s', (state, error, text) => {
   store.nowMs.value = 1_000_000;

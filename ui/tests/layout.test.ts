@@ -153,7 +153,12 @@ describe('any history of arrivals and departures', () => {
         let layout = arrange(null, [steady, group('busy', 10)], ROOM);
         const before = positions(layout);
         for (const present of moments) {
-          const members = present.map((id) => ({ id: `busy/${id}`, home: 'busy', elastic: true, gone: false }));
+          const members = present.map((id) => ({
+            id: `busy/${id}`,
+            home: 'busy',
+            elastic: true,
+            gone: false,
+          }));
           layout = arrange(layout, [steady, { id: 'busy', label: 'busy', members }], ROOM);
           const seats = positions(layout);
           for (const member of steady.members) expect(seats.get(member.id)).toBe(before.get(member.id));
