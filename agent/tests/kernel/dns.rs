@@ -325,5 +325,6 @@ fn a_full_ring_loses_messages_and_says_how_many() {
     });
     let (seen, lost) = all.unwrap_or_else(|_| panic!("seen and lost: {:?} of {SENT}", counted()));
     println!("{seen} seen, {lost} lost");
-    assert!(lost > 0 && seen > 5_000, "{seen} seen, {lost} lost");
+    // The ring has room for some 3,000 of them.
+    assert!(lost > 0 && seen > 2_500, "{seen} seen, {lost} lost");
 }

@@ -125,7 +125,8 @@ fn measure(flow: &mut Flow, nodes: &[Node], started: Ns, now: Ns) -> Result<(Los
     for (side, track) in [(Side::Client, client), (Side::Server, server)] {
         let id = track.source.node;
         let node = &nodes[id as usize];
-        if node.epochs.get(&track.source.epoch).is_some_and(|epoch| epoch.gone.contains(&track.source.device)) {
+        let epoch = node.epochs.get(&track.source.epoch);
+        if epoch.is_some_and(|epoch| epoch.gone.contains(&track.source.device)) {
             return Err(Unmeasured::DeviceGone(side, id));
         }
         if now.saturating_sub(node.last_report) > LOST_AFTER {
@@ -134,8 +135,8 @@ fn measure(flow: &mut Flow, nodes: &[Node], started: Ns, now: Ns) -> Result<(Los
         if flow.is_blind(track) {
             return Err(Unmeasured::NoPackets(side, id));
         }
-        let Some((_, clock_error)) = node.clock else { return Err(Unmeasured::NoClock(id)) };
-        error = clock_error.saturating_add(error);
+        let known = node.clock.and(epoch).map(|epoch| epoch.clock_error.0);
+        error = known.ok_or(Unmeasured::NoClock(id))?.saturating_add(error);
     }
     if let Some((_, node)) = flow.turned.filter(|(at, _)| now.saturating_sub(*at) < PATH_SETTLES) {
         return Err(Unmeasured::PathChanged(node));

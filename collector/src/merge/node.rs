@@ -33,6 +33,8 @@ const LOSSY_SPAN: Ns = MINUTE;
 const TAKEOVER: Ns = 20 * SECOND;
 /// Beside the agents' own causes: what found no room in the collector.
 pub(super) const COLLECTOR_FULL: i32 = -1;
+/// Samples are compared for so long: an estimate of the clock that was worse is not forgotten before.
+const CLOCK_SPAN: Ns = 10 * SECOND;
 /// Devices that are gone, remembered for one epoch.
 const MAX_GONE: usize = 65_536;
 
@@ -45,6 +47,8 @@ pub struct Epoch {
     pub seq: u64,
     /// The newest instant at which all totals were known, by the collector's clock.
     pub sampled: Ns,
+    /// The most that its clock was off by, at the samples that may still be compared, and when it was.
+    pub clock_error: (Ns, Ns),
     /// A newer epoch appeared at this time.
     pub ended: Option<Ns>,
     /// Its last report came then.
@@ -162,6 +166,12 @@ impl Node {
         epoch.heard = epoch.heard.max(now);
         if latest && !report.devices.is_empty() {
             epoch.bypassed = report.devices.iter().any(|device| device.bypassed);
+        }
+        if let Some(error) = report.clock.map(|clock| time::from_wire(clock.error_ns)) {
+            let (worst, at) = epoch.clock_error;
+            if error >= worst || now.saturating_sub(at) > CLOCK_SPAN {
+                epoch.clock_error = (error, now);
+            }
         }
         if report.complete && report.clock.is_some() {
             let sampled = time::from_wire(report.sampled_unix_ns).saturating_add(offset);
