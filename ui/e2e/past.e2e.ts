@@ -38,7 +38,12 @@ async function visit(options: Parameters<Browser['newContext']>[0], search = '')
   return openPage(context, search);
 }
 
-const shown = (page: Page) => page.locator('main[data-past="shown"]').waitFor();
+const shown = async (page: Page) => {
+  const main = page.locator('main');
+  await expect
+    .poll(() => main.getAttribute('data-past'), { timeout: 30_000, message: 'the graph of then' })
+    .toBe('shown');
+};
 const at = async (page: Page) => Number(new URL(page.url()).searchParams.get('at'));
 
 it('the arrow keys show the graph of then, a reload keeps it, End is now', async () => {
@@ -46,6 +51,7 @@ it('the arrow keys show the graph of then, a reload keeps it, End is now', async
   const page = await visit(DESKTOP);
   const timeline = page.getByTestId('timeline');
   await page.locator('[data-testid=timeline][role=slider]').waitFor();
+  await page.locator('[data-testid=connection][data-state=live]').waitFor();
   await timeline.focus();
   await page.keyboard.press('ArrowLeft');
   await shown(page);
