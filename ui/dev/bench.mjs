@@ -70,10 +70,11 @@ async function listen(forMs, take) {
       const block = text.slice(0, at);
       text = text.slice(at + 2);
       from = 0;
-      // The time runs from the first frame on.
-      if (end > Date.now() + forMs) end = Date.now() + forMs;
       const data = /^data: (.*)$/m.exec(block)?.[1];
-      if (data !== undefined) take(block.includes('event: snapshot'), data);
+      if (data === undefined) continue;
+      take(block.includes('event: snapshot'), data);
+      // The time runs from the snapshot on, which may take as long itself.
+      if (end > Date.now() + forMs) end = Date.now() + forMs;
     }
     if (Date.now() > end) break;
   }
