@@ -33,7 +33,7 @@ pub struct Handled {
     pub forwarded: u64,
     /// Dropped, as the policy wants it.
     pub denied: u64,
-    /// Left to the stack.
+    /// Left to the stack, but for groups of IPv6: a stack reports those it joined when it likes, seconds after a device came up.
     pub passed: u64,
 }
 
@@ -180,6 +180,7 @@ enum To {
     Forward,
     Deny,
     Pass,
+    Stack,
 }
 
 /// Instructions with named places among them.
@@ -262,6 +263,8 @@ fn program(destinations: &OwnedFd, counts: &OwnedFd, denied: u16) -> Vec<u64> {
     code.add(&load_bytes(30, -4, 4));
     code.jump(JUMP, 0, To::Look);
     code.place(To::V6);
+    code.add(&[op(BYTE, 0, 0, 38)]);
+    code.jump(JUMP_IF, 0xff, To::Stack); // ff00::/8, RFC 4291 section 2.7
     code.add(&[op(BYTE, 0, 0, 20)]);
     code.jump(JUMP_UNLESS, UDP, To::V6Address);
     code.add(&[op(HALF, 0, 0, 56)]);
@@ -285,6 +288,7 @@ fn program(destinations: &OwnedFd, counts: &OwnedFd, denied: u16) -> Vec<u64> {
     code.add(&[op(0xb7, 0, 0, 2), op(0x95, 0, 0, 0)]);
     code.place(To::Pass);
     code.count(counts, 3);
+    code.place(To::Stack);
     code.add(&[op(0xb7, 0, 0, 0), op(0x95, 0, 0, 0)]);
     code.finish()
 }
