@@ -184,35 +184,28 @@ pub async fn run(
         let fit = descriptors.map_or(wanted, |descriptors| socket::share(wanted, all, KEPT_DESCRIPTORS, descriptors));
         Limits { connections: config.connections.unwrap_or(fit), head, stalled }
     };
+    let port = |name, speaks, tls, most, router| {
+        let metrics = Arc::clone(&metrics);
+        Port { name, speaks, tls, limits: limits(most), metrics, router }
+    };
     if let Some(listener) = listeners.hubble {
         let (cluster, hub) = (config.cluster.as_str().into(), handle.clone());
-        let (started, over) = (clock::now(), stopped.clone());
-        let server = hubble::server::Server { hub, cluster, started, clock: clock::now, stopped: over.clone() };
+        let server =
+            hubble::server::Server { hub, cluster, started: clock::now(), clock: clock::now, stopped: stopped.clone() };
         let certified = security.hubble_tls.as_ref().is_some_and(|files| files.client_ca.is_some());
-        let certified = certified.then(|| Arc::clone(&metrics));
         let tls = encrypt(security.hubble_tls).context("read --hubble-tls-cert and --hubble-tls-key")?;
-        let port = |router| Port {
-            name: "hubble",
-            speaks: Speaks::Grpc,
-            tls,
-            limits: limits(MAX_HUBBLE_CONNECTIONS),
-            metrics: Arc::clone(&metrics),
-            router,
-        };
-        match listener {
-            ReportListener::Tcp(listener) => {
-                let port = port(server.router(None, certified).await);
-                tasks.spawn(port.tcp(listener, over));
-            }
-            ReportListener::Unix(listener, file) => {
+        let router = match &listener {
+            ReportListener::Tcp(_) => server.router(None, certified.then(|| Arc::clone(&metrics))).await,
+            ReportListener::Unix(listener, _) => {
                 let path = listener.local_addr().ok();
-                let port = port(server.router(path.as_ref().and_then(|path| path.as_pathname()), None).await);
-                tasks.spawn(async move {
-                    port.unix(listener, over).await;
-                    drop(file);
-                });
+                server.router(path.as_ref().and_then(|path| path.as_pathname()), None).await
             }
-        }
+        };
+        tasks.spawn(serve(
+            port("hubble", Speaks::Grpc, tls, MAX_HUBBLE_CONNECTIONS, router),
+            listener,
+            stopped.clone(),
+        ));
     }
     let streams = stream::Streams {
         hub: handle.clone(),
@@ -239,36 +232,11 @@ pub async fn run(
         clock: clock::now,
     };
     let reports = http::report_router(http::Inlet { ingest, ready: http::Ready(ready) }, agents);
-    let port = Port {
-        name: "ui",
-        speaks: Speaks::Http,
-        tls: ui_tls,
-        limits: limits(MAX_UI_CONNECTIONS),
-        metrics: Arc::clone(&metrics),
-        router: browser,
-    };
-    tasks.spawn(port.tcp(listeners.browser, stopped.clone()));
+    let port_of_page = port("ui", Speaks::Http, ui_tls, MAX_UI_CONNECTIONS, browser);
+    tasks.spawn(port_of_page.tcp(listeners.browser, stopped.clone()));
     for listener in listeners.reports {
-        let port = Port {
-            name: "reports",
-            speaks: Speaks::Http,
-            tls: report_tls.clone(),
-            limits: limits(MAX_REPORT_CONNECTIONS),
-            metrics: Arc::clone(&metrics),
-            router: reports.clone(),
-        };
-        let stopped = stopped.clone();
-        match listener {
-            ReportListener::Tcp(listener) => {
-                tasks.spawn(port.tcp(listener, stopped));
-            }
-            ReportListener::Unix(listener, file) => {
-                tasks.spawn(async move {
-                    port.unix(listener, stopped).await;
-                    drop(file);
-                });
-            }
-        }
+        let port = port("reports", Speaks::Http, report_tls.clone(), MAX_REPORT_CONNECTIONS, reports.clone());
+        tasks.spawn(serve(port, listener, stopped.clone()));
     }
     shutdown.await;
     tracing::info!("stopping");
@@ -278,6 +246,17 @@ pub async fn run(
         tracing::warn!("connections were cut: they did not end in time");
     }
     Ok(())
+}
+
+/// Serves a port until `stopped` turns true; a Unix socket's file goes with it.
+async fn serve(port: Port, listener: ReportListener, stopped: watch::Receiver<bool>) {
+    match listener {
+        ReportListener::Tcp(listener) => port.tcp(listener, stopped).await,
+        ReportListener::Unix(listener, file) => {
+            port.unix(listener, stopped).await;
+            drop(file);
+        }
+    }
 }
 
 /// Opens the state directory; what it holds that makes no sense is set aside.

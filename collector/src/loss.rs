@@ -154,6 +154,8 @@ pub struct Direction {
     paired_to: Option<Ns>,
     /// It loses packets now.
     losing: bool,
+    /// The packets by which the gap grew over the estimates at hand.
+    grown: f64,
     /// The gap when it last stood still: what is confirmed up to here was lost before.
     settled: f64,
 }
@@ -240,7 +242,9 @@ impl Direction {
 
     /// Decides whether packets are being lost now.
     fn judge(&mut self, surplus: i64) {
-        let Some(Growth { certain, gap: [least, most], .. }) = self.growth() else { return };
+        let growth = self.growth();
+        self.grown = growth.as_ref().map_or(0.0, |growth| growth.packets);
+        let Some(Growth { certain, gap: [least, most], .. }) = growth else { return };
         if !certain {
             // Once it ceased, what comes to be confirmed must be beyond doubt to be new; else slow loss must not hide.
             self.settled = if self.losing { most } else { self.settled.max(least) };
@@ -287,10 +291,7 @@ impl Direction {
         let first =
             self.estimates.iter().find(|estimate| estimate.at >= last.at.saturating_sub(RATIO_SPAN)).unwrap_or(last);
         let recent_sent = last.sent.saturating_sub(first.sent) as f64;
-        let recent_lost = match self.growth() {
-            Some(growth) if self.losing => growth.packets.clamp(0.0, recent_sent),
-            _ => 0.0,
-        };
+        let recent_lost = if self.losing { self.grown.clamp(0.0, recent_sent) } else { 0.0 };
         Some(Loss { lost, recent_lost, recent_sent })
     }
 }

@@ -25,6 +25,13 @@ async function visit(
 
 const revision = async (page: Page) => Number(await page.locator('main').getAttribute('data-revision'));
 
+/** Puts the tab into the background, or takes it out of it. */
+const hide = (page: Page, hidden: boolean) =>
+  page.evaluate((is) => {
+    Object.defineProperty(document, 'hidden', { configurable: true, get: () => is });
+    document.dispatchEvent(new Event('visibilitychange'));
+  }, hidden);
+
 describe.skipIf(!built)('the page by itself', () => {
   beforeAll(async () => {
     invented = await invent('small');
@@ -90,17 +97,12 @@ describe.skipIf(!built)('the page by itself', () => {
 
   it('draws nothing in the background, and has caught up when it is looked at', async () => {
     const page = await visit();
-    const hide = (hidden: boolean) =>
-      page.evaluate((is) => {
-        Object.defineProperty(document, 'hidden', { configurable: true, get: () => is });
-        document.dispatchEvent(new Event('visibilitychange'));
-      }, hidden);
-    await hide(true);
+    await hide(page, true);
     await page.waitForTimeout(400);
     const before = await revision(page);
     await page.waitForTimeout(1500);
     expect(await revision(page)).toBe(before);
-    await hide(false);
+    await hide(page, false);
     await expect.poll(() => revision(page), { timeout: 3000 }).toBeGreaterThan(before + 3);
   });
 
@@ -125,18 +127,13 @@ describe.skipIf(!built)('the page by itself', () => {
       page.evaluate(() => (window as unknown as { lines: EventSource[] }).lines.map((one) => one.readyState));
     const [open, closed] = [1, 2];
     expect(await states()).toEqual([open]);
-    const hide = (hidden: boolean) =>
-      page.evaluate((is) => {
-        Object.defineProperty(document, 'hidden', { configurable: true, get: () => is });
-        document.dispatchEvent(new Event('visibilitychange'));
-      }, hidden);
-    await hide(true);
+    await hide(page, true);
     await page.clock.fastForward(50_000);
     expect(await states()).toEqual([open]);
     await page.clock.fastForward(15_000);
     expect(await states()).toEqual([closed]);
     const before = await revision(page);
-    await hide(false);
+    await hide(page, false);
     await expect.poll(states).toEqual([closed, open]);
     await expect.poll(() => revision(page), { timeout: 10_000 }).toBeGreaterThan(before);
   });

@@ -4,6 +4,7 @@
 use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
+use std::time::Duration;
 
 use anyhow::Context as _;
 
@@ -117,11 +118,43 @@ pub(crate) fn fingerprint(bytes: &[u8], seed: u64) -> u64 {
         .fold(seed ^ 0xcbf2_9ce4_8422_2325, |hash, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x0000_0100_0000_01b3))
 }
 
+/// Processor time of a process, user and system.
+pub(crate) fn processor_time(pid: u32) -> anyhow::Result<Duration> {
+    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("read stat of {pid}"))?;
+    let ticks = stat_ticks(&stat).with_context(|| format!("understand stat of {pid}"))?;
+    // The kernel tells it in hundredths of a second, whatever its own clock (USER_HZ).
+    Ok(Duration::from_millis(10 * ticks))
+}
+
+/// The name may have spaces and ends with the last parenthesis; utime and stime are the 12th and 13th field behind it.
+fn stat_ticks(stat: &str) -> Option<u64> {
+    let mut fields = stat.get(stat.rfind(')')? + 2..)?.split(' ').skip(11);
+    Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
+}
+
+/// A line of `/proc/PID/status`, such as `VmRSS`, in KiB.
+pub(crate) fn memory_kib(pid: u32, name: &str) -> anyhow::Result<u64> {
+    let path = format!("/proc/{pid}/status");
+    let status = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
+    let kib = line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok());
+    kib.with_context(|| format!("find {name} in {path}"))
+}
+
 #[cfg(test)]
 mod tests {
     use std::ffi::OsStr;
 
-    use super::{cargo, fingerprint, version};
+    use super::{cargo, fingerprint, memory_kib, processor_time, stat_ticks, version};
+
+    #[test]
+    fn what_the_kernel_tells_of_a_process_is_understood() {
+        assert_eq!(stat_ticks("7 (a) b) S 1 1 1 0 -1 4 5 6 7 8 300 45 0 0 20"), Some(345));
+        let own = std::process::id();
+        assert!(processor_time(own).is_ok() && memory_kib(own, "VmRSS").is_ok_and(|kib| kib > 100));
+        let error = memory_kib(own, "VmR").expect_err("no such line");
+        assert!(error.to_string().contains("VmR"), "{error}");
+    }
 
     #[test]
     fn an_inner_cargo_is_not_told_of_the_outer_ones_package() {

@@ -89,6 +89,11 @@ pub struct Security {
     pub browsers: browsers::Rules,
 }
 
+/// Whether others than this machine's own programs reach it.
+fn is_wide(address: &SocketAddr) -> bool {
+    !address.ip().to_canonical().is_loopback()
+}
+
 pub(super) fn read(
     args: SecurityArgs,
     access: Access,
@@ -125,12 +130,12 @@ pub(super) fn read(
     };
     let browsers = browsers::Rules { token_file: args.ui_token_file, proxy, anybody: args.ui_no_auth };
     let open = |flag, address: SocketAddr, hint| Err(ConfigError::Open { flag, address, hint });
-    if !listen.ip().to_canonical().is_loopback() && !browsers.ask() && !browsers.anybody {
+    if is_wide(&listen) && !browsers.ask() && !browsers.anybody {
         return open("listen", listen, "--ui-token-file FILE, a loopback address, or --ui-no-auth");
     }
     for address in report_listen {
         if let ReportAddress::Tcp(address) = address
-            && !address.ip().to_canonical().is_loopback()
+            && is_wide(address)
             && !rules.ask()
             && !args.report_no_auth
         {
@@ -140,7 +145,7 @@ pub(super) fn read(
         }
     }
     if let Some(ReportAddress::Tcp(address)) = hubble_listen
-        && !address.ip().to_canonical().is_loopback()
+        && is_wide(address)
         && args.hubble_client_ca.is_none()
         && !args.hubble_no_auth
     {
@@ -159,7 +164,6 @@ pub(super) fn read(
 impl Security {
     /// What somebody should know who reads the log.
     pub fn say(&self, listen: SocketAddr, report_listen: &[ReportAddress], hubble_listen: Option<&ReportAddress>) {
-        let is_wide = |address: &SocketAddr| !address.ip().to_canonical().is_loopback();
         if !self.browsers.ask() && self.browsers.anybody {
             tracing::warn!(address = %listen, "page and API ask for no credentials (--ui-no-auth)");
         } else if !self.browsers.ask() {

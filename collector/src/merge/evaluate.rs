@@ -135,7 +135,7 @@ fn measure(flow: &mut Flow, nodes: &[Node], started: Ns, now: Ns) -> Result<(Los
         if flow.is_blind(track) {
             return Err(Unmeasured::NoPackets(side, id));
         }
-        let known = node.clock.and(epoch).map(|epoch| epoch.clock_error.0);
+        let known = node.clock.and(epoch).map(|epoch| epoch.clock_error.most);
         error = known.ok_or(Unmeasured::NoClock(id))?.saturating_add(error);
     }
     if let Some((_, node)) = flow.turned.filter(|(at, _)| now.saturating_sub(*at) < PATH_SETTLES) {

@@ -38,6 +38,24 @@ const CLOCK_SPAN: Ns = 10 * SECOND;
 /// Devices that are gone, remembered for one epoch.
 const MAX_GONE: usize = 65_536;
 
+/// By how much a clock was off, and when.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct ClockError {
+    /// At the most.
+    pub most: Ns,
+    /// When it was so.
+    pub at: Ns,
+}
+
+impl ClockError {
+    /// The worst holds for as long as samples that stand on it are compared.
+    fn take(&mut self, error: Ns, now: Ns) {
+        if error >= self.most || now.saturating_sub(self.at) > CLOCK_SPAN {
+            *self = Self { most: error, at: now };
+        }
+    }
+}
+
 /// One run of the agent.
 #[derive(Debug, Clone, Default)]
 pub struct Epoch {
@@ -47,8 +65,8 @@ pub struct Epoch {
     pub seq: u64,
     /// The newest instant at which all totals were known, by the collector's clock.
     pub sampled: Ns,
-    /// The most that its clock was off by, at the samples that may still be compared, and when it was.
-    pub clock_error: (Ns, Ns),
+    /// The most that its clock was off by, at the samples that may still be compared.
+    pub clock_error: ClockError,
     /// A newer epoch appeared at this time.
     pub ended: Option<Ns>,
     /// Its last report came then.
@@ -167,13 +185,11 @@ impl Node {
         if latest && !report.devices.is_empty() {
             epoch.bypassed = report.devices.iter().any(|device| device.bypassed);
         }
-        if let Some(error) = report.clock.map(|clock| time::from_wire(clock.error_ns)) {
-            let (worst, at) = epoch.clock_error;
-            if error >= worst || now.saturating_sub(at) > CLOCK_SPAN {
-                epoch.clock_error = (error, now);
-            }
+        let clock = report.clock.map(|clock| (clock.offset_ns, time::from_wire(clock.error_ns)));
+        if let Some((_, error)) = clock {
+            epoch.clock_error.take(error, now);
         }
-        if report.complete && report.clock.is_some() {
+        if report.complete && clock.is_some() {
             let sampled = time::from_wire(report.sampled_unix_ns).saturating_add(offset);
             let sampled = sampled.min(now.saturating_add(super::MAX_AHEAD));
             if sampled > epoch.sampled {
@@ -203,7 +219,7 @@ impl Node {
         self.left = false;
         if newest && latest {
             self.tick_ms = report.next_tick_ms;
-            self.clock = report.clock.map(|clock| (clock.offset_ns, time::from_wire(clock.error_ns)));
+            self.clock = clock;
             self.agent_version.clone_from(&report.agent_version);
             self.refused_hooks.clone_from(&report.refused_hooks);
             self.hooks.clone_from(&report.hooks);
@@ -216,11 +232,8 @@ impl Node {
                 epoch.gone.pop_first();
             }
         }
-        let mut refused = 0;
-        for device in &report.devices {
-            refused += u64::from(!self.take_device(device, report, offset, now, max_devices));
-        }
-        refused
+        let mut refused = |device| u64::from(!self.take_device(device, report, offset, now, max_devices));
+        report.devices.iter().map(&mut refused).sum()
     }
 
     /// Something that it counted finds no room.

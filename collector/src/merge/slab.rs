@@ -52,9 +52,11 @@ fn id(place: usize, generation: u32) -> FlowId {
     (FlowId::from(generation) << 32 | place as FlowId) + 1
 }
 
-fn place_of(id: FlowId) -> (usize, u32) {
+/// The edge's place, if it is still there.
+fn place_of(marks: &[Mark], id: FlowId) -> Option<usize> {
     let id = id.wrapping_sub(1);
-    ((id & FlowId::from(u32::MAX)) as usize, (id >> 32) as u32)
+    let (place, generation) = ((id & FlowId::from(u32::MAX)) as usize, (id >> 32) as u32);
+    (marks.get(place)?.generation == generation).then_some(place)
 }
 
 impl Slab {
@@ -83,8 +85,7 @@ impl Slab {
     }
 
     fn find(&self, id: FlowId) -> Option<(usize, &Flow)> {
-        let (place, generation) = place_of(id);
-        self.marks.get(place).filter(|mark| mark.generation == generation)?;
+        let place = place_of(&self.marks, id)?;
         Some((place, self.places[place].as_ref()?))
     }
 
@@ -93,9 +94,7 @@ impl Slab {
     }
 
     pub(super) fn get_mut(&mut self, id: FlowId) -> Option<&mut Flow> {
-        let (place, generation) = place_of(id);
-        self.marks.get(place).filter(|mark| mark.generation == generation)?;
-        self.places[place].as_mut()
+        self.places[place_of(&self.marks, id)?].as_mut()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -114,8 +113,8 @@ impl Slab {
 
     /// Something happened to an edge.
     pub(super) fn change(&mut self, id: FlowId, change: Change) {
-        let (place, generation) = place_of(id);
-        let Some(mark) = self.marks.get_mut(place).filter(|mark| mark.generation == generation) else { return };
+        let Some(place) = place_of(&self.marks, id) else { return };
+        let mark = &mut self.marks[place];
         if mark.change.is_none() {
             self.changed.push(id);
         }
@@ -124,9 +123,8 @@ impl Slab {
 
     /// An edge was reported.
     pub(super) fn speak(&mut self, id: FlowId, now: Ns) {
-        let (place, generation) = place_of(id);
-        if let Some(mark) = self.marks.get_mut(place).filter(|mark| mark.generation == generation) {
-            mark.spoken = Some(now);
+        if let Some(place) = place_of(&self.marks, id) {
+            self.marks[place].spoken = Some(now);
         }
     }
 
@@ -150,9 +148,8 @@ impl Slab {
         let crowd = self.changed.len() > CROWD;
         let mut looked = 0;
         self.changed.retain(|id| {
-            let (place, generation) = place_of(*id);
-            let mark = &mut marks[place];
-            let Some(flow) = places[place].as_mut().filter(|_| mark.generation == generation) else { return false };
+            let Some(place) = place_of(marks, *id) else { return false };
+            let (mark, Some(flow)) = (&mut marks[place], places[place].as_mut()) else { return false };
             let waits = looked >= pace.most || now.saturating_sub(mark.seen) < pace.apart;
             if crowd && waits && mark.change < Some(Change::Reshaped) {
                 held.push(*id);
@@ -171,9 +168,8 @@ impl Slab {
     pub(super) fn take_changes(&mut self) -> Vec<(FlowId, Change)> {
         let marks = &mut self.marks;
         let changed = self.changed.drain(..).filter_map(|id| {
-            let (place, generation) = place_of(id);
-            let mark = marks.get_mut(place).filter(|mark| mark.generation == generation)?;
-            Some((id, mark.change.take()?))
+            let place = place_of(marks, id)?;
+            Some((id, marks[place].change.take()?))
         });
         let mut changes: Vec<_> = changed.collect();
         changes.extend(self.removed.drain(..).map(|id| (id, Change::Removed)));

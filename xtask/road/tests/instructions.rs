@@ -9,8 +9,8 @@ const STORED: [(&str, f64); 7] = [
     ("Agent::fold", 48.07),
     ("encode", 67.42),
     ("decode", 81.59),
-    ("Collector::join", 28.95),
-    ("Collector::evaluate", 46.84),
+    ("Collector::join", 29.30),
+    ("Collector::evaluate", 43.11),
     ("Collector::project", 64.08),
     ("write", 166.77),
 ];

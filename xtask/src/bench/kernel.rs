@@ -9,6 +9,7 @@ use lab::{Agent, AgentOptions, Collector, CollectorOptions, Lab, LabSpec, Offloa
 
 use super::process::{self, Runs};
 use super::sender::{PORT, Sender};
+use crate::sys;
 
 /// Packets of one run.
 const PACKETS: u64 = 100_000;
@@ -228,9 +229,9 @@ fn agent(lab: &Lab, client: &Pod, server: &Pod, quick: bool, figures: &mut Vec<F
     if !quick {
         // The first seconds of a life are fast ticks.
         std::thread::sleep(Duration::from_secs(5));
-        let before = process::cpu(agent.pid())?;
+        let before = sys::processor_time(agent.pid())?;
         std::thread::sleep(WINDOW);
-        let idle = (process::cpu(agent.pid())? - before).as_secs_f64() / WINDOW.as_secs_f64() * 100.0;
+        let idle = (sys::processor_time(agent.pid())? - before).as_secs_f64() / WINDOW.as_secs_f64() * 100.0;
         figures.push(Figure {
             goal: "P12",
             what: "idle agent, of a core",
@@ -245,14 +246,14 @@ fn agent(lab: &Lab, client: &Pod, server: &Pod, quick: bool, figures: &mut Vec<F
     let map = process::flow_map(agent.pid())?;
     let (bare_ns, entries) =
         bare::drain(map.id, map.key_bytes, map.value_bytes).context("drain the flow map by hand")?;
-    let before = (process::cpu(agent.pid())?, Readings::of(&agent)?);
+    let before = (sys::processor_time(agent.pid())?, Readings::of(&agent)?);
     let window = if quick { Duration::from_secs(5) } else { WINDOW };
     let started = Instant::now();
     while started.elapsed() < window {
         send(u64::from(FLOWS))?;
         sent += u64::from(FLOWS);
     }
-    let after = (process::cpu(agent.pid())?, Readings::of(&agent)?);
+    let after = (sys::processor_time(agent.pid())?, Readings::of(&agent)?);
     let flows = after.1.flows - before.1.flows;
     let drain_ns = (after.1.seconds - before.1.seconds) * 1e9 / flows.max(1.0);
     figures.push(Figure {
@@ -272,7 +273,7 @@ fn agent(lab: &Lab, client: &Pod, server: &Pod, quick: bool, figures: &mut Vec<F
         ship: 1.5,
         note: format!("{flows:.0} records in {:.0} s", window.as_secs_f64()),
     });
-    let rss = process::resident(agent.pid())? as f64 / 1e6;
+    let rss = sys::memory_kib(agent.pid(), "VmRSS")? as f64 * 1_024.0 / 1e6;
     figures.push(Figure {
         goal: "P5",
         what: "agent's memory with 20,000 flows",

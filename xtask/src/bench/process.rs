@@ -1,7 +1,6 @@
-//! What the kernel tells of a running agent: its programs' run times, its maps, its processor time and its memory.
+//! What the kernel tells of a running agent's programs and maps.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use anyhow::{Context as _, bail};
 
@@ -76,36 +75,14 @@ pub(super) fn flow_map(pid: u32) -> anyhow::Result<Map> {
     maps.max_by_key(|map| map.bytes).with_context(|| format!("process {pid} holds no hash"))
 }
 
-/// Processor time of a process, user and system.
-pub(super) fn cpu(pid: u32) -> anyhow::Result<Duration> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).with_context(|| format!("read stat of {pid}"))?;
-    let ticks = stat_ticks(&stat).with_context(|| format!("understand stat of {pid}"))?;
-    // The kernel tells it in hundredths of a second, whatever its own clock (USER_HZ).
-    Ok(Duration::from_millis(10 * ticks))
-}
-
-fn stat_ticks(stat: &str) -> Option<u64> {
-    let mut fields = stat.get(stat.rfind(')')? + 2..)?.split(' ').skip(11);
-    Some(fields.next()?.parse::<u64>().ok()? + fields.next()?.parse::<u64>().ok()?)
-}
-
-/// Memory of a process that is in the machine's, in bytes.
-pub(super) fn resident(pid: u32) -> anyhow::Result<u64> {
-    let status =
-        std::fs::read_to_string(format!("/proc/{pid}/status")).with_context(|| format!("read status of {pid}"))?;
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("find VmRSS")?;
-    Ok(line.trim().trim_end_matches(" kB").parse::<u64>().context("understand VmRSS")? * 1024)
-}
-
 #[cfg(test)]
 mod tests {
-    use super::{fields, stat_ticks};
+    use super::fields;
 
     #[test]
     fn what_the_kernel_tells_is_understood() {
         let found = fields("pos:\t0\nprog_type:\t3\nprog_tag:\tabc\nrun_time_ns:\t1200\n");
         assert_eq!(found.get("run_time_ns"), Some(&1_200));
         assert_eq!(found.get("prog_tag"), None);
-        assert_eq!(stat_ticks("7 (a) b) S 1 1 1 0 -1 4 5 6 7 8 300 45 0 0 20"), Some(345));
     }
 }

@@ -22,6 +22,7 @@ use lab::Stop;
 
 use self::agent::Agent;
 use self::world::World;
+use crate::sys;
 
 /// How long the collector may take to answer, and to know every node.
 const READY_WAIT: Duration = Duration::from_secs(60);
@@ -33,9 +34,6 @@ const SETTLES: Duration = Duration::from_secs(5);
 const LAST_TICK: Duration = Duration::from_secs(1);
 /// Pods are replaced this often, as many as their rate asks for: the collector reads its list twice a second.
 const CHURN_EVERY: Duration = Duration::from_millis(500);
-
-/// Of the times in `/proc`, on every architecture we build for.
-const TICKS_PER_SECOND: f64 = 100.0;
 
 /// The cluster that is played.
 #[derive(Debug, Clone, clap::Args)]
@@ -188,11 +186,7 @@ impl Load {
 
     /// The processor time the collector has taken so far.
     pub(crate) fn cpu_seconds(&self) -> anyhow::Result<f64> {
-        let path = format!("/proc/{}/stat", self.id()?);
-        let stat = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
-        // The name may have spaces and ends with the last parenthesis; utime and stime are the 12th and 13th field behind it.
-        let fields = stat.rsplit(')').next().unwrap_or_default().split_whitespace().skip(11).take(2);
-        Ok(fields.filter_map(|ticks| ticks.parse::<f64>().ok()).sum::<f64>() / TICKS_PER_SECOND)
+        Ok(sys::processor_time(self.id()?)?.as_secs_f64())
     }
 
     /// A GET of the collector: status and body.
@@ -304,12 +298,7 @@ impl Load {
 
     /// A line of the collector's `/proc/PID/status`.
     pub(crate) fn memory(&self, name: &str) -> anyhow::Result<String> {
-        let path = format!("/proc/{}/status", self.id()?);
-        let status = std::fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
-        let line = status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':'));
-        let kilobytes: u64 =
-            line.and_then(|line| line.trim().trim_end_matches(" kB").parse().ok()).context("find it")?;
-        Ok(format!("{} MB", kilobytes * 1_024 / 1_000_000))
+        Ok(format!("{} MB", sys::memory_kib(self.id()?, name)? * 1_024 / 1_000_000))
     }
 
     /// The collector's process.

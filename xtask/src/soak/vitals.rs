@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 
+use crate::sys;
+
 /// Readings of one process, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Memory {
@@ -13,8 +15,7 @@ pub(super) struct Memory {
 impl Memory {
     /// Takes a reading; a process that is gone gives none.
     pub(super) fn read(&mut self, at: Duration, pid: u32) {
-        let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
-        if let Some(kib) = resident_kib(&status) {
+        if let Ok(kib) = sys::memory_kib(pid, "VmRSS") {
             self.readings.push((at, kib));
         }
     }
@@ -50,11 +51,6 @@ impl Memory {
     }
 }
 
-fn resident_kib(status: &str) -> Option<u64> {
-    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
-    line.trim().strip_suffix(" kB")?.parse().ok()
-}
-
 /// How many descriptors a process has open.
 pub(super) fn descriptors(pid: u32) -> anyhow::Result<usize> {
     let path = format!("/proc/{pid}/fd");
@@ -65,7 +61,7 @@ pub(super) fn descriptors(pid: u32) -> anyhow::Result<usize> {
 mod tests {
     use std::time::Duration;
 
-    use super::{Memory, descriptors, resident_kib};
+    use super::{Memory, descriptors};
 
     #[test]
     fn memory_has_a_slope_and_a_peak() {
@@ -78,8 +74,8 @@ mod tests {
 
     #[test]
     fn this_process_has_memory_and_descriptors() {
-        let status = std::fs::read_to_string("/proc/self/status").expect("a status");
-        assert!(resident_kib(&status).is_some_and(|kib| kib > 100));
-        assert!(descriptors(std::process::id()).expect("a folder") > 2);
+        let mut memory = Memory::default();
+        memory.read(Duration::ZERO, std::process::id());
+        assert!(memory.last() > 100 && descriptors(std::process::id()).expect("a folder") > 2);
     }
 }

@@ -16,13 +16,12 @@ pub(super) fn unseen(f: &FlowFilter) -> Result<(), Refused> {
 
 /// Fields that are not evaluated.
 pub(super) fn refuse(f: &FlowFilter) -> Result<(), Refused> {
-    let http = HTTP;
     let fields = [
-        ("http_status_code", f.http_status_code.is_empty(), http),
-        ("http_method", f.http_method.is_empty(), http),
-        ("http_path", f.http_path.is_empty(), http),
-        ("http_url", f.http_url.is_empty(), http),
-        ("http_header", f.http_header.is_empty(), http),
+        ("http_status_code", f.http_status_code.is_empty(), HTTP),
+        ("http_method", f.http_method.is_empty(), HTTP),
+        ("http_path", f.http_path.is_empty(), HTTP),
+        ("http_url", f.http_url.is_empty(), HTTP),
+        ("http_header", f.http_header.is_empty(), HTTP),
         (
             "dns_query",
             f.dns_query.is_empty(),
