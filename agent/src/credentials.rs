@@ -107,7 +107,7 @@ pub fn client(files: &TlsFiles) -> Result<ClientConfig, CredentialError> {
                 .map_err(|error| wrong("--cert-file", cert, error, "the key must belong to the first certificate"))?
         }
     };
-    config.alpn_protocols = vec![b"http/1.1".to_vec()];
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
     Ok(config)
 }
 

@@ -1,15 +1,19 @@
-//! Reports to the collector over one kept-alive connection. No queue: a report that was not acknowledged is not kept,
-//! the next one carries newer totals (law 4).
+//! Reports to the collector over one kept-alive connection: HTTP/2 where the TLS handshake agrees on it, else HTTP/1.1, which
+//! every proxy takes. No queue: a report that was not acknowledged is not kept, the next one carries newer totals (law 4).
 
 use std::{io, net::SocketAddr, path::PathBuf, sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use http::{Request, StatusCode, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Uri, header, uri::Scheme};
 use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::client::conn::http1::{self, SendRequest};
-use hyper_util::rt::TokioIo;
+use hyper::{
+    body::Incoming,
+    client::conn::{http1, http2},
+};
+use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use rustls::pki_types::ServerName;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpStream, UnixStream},
     time::timeout,
 };
@@ -25,6 +29,11 @@ use crate::{
 const TIMEOUT: Duration = Duration::from_secs(5);
 /// The longest answer read, in bytes: an `Ack`, or an error in words.
 const MAX_ANSWER_BYTES: usize = 16_384;
+/// HTTP/2: between two reports the collector is asked this often whether it is still there, so that a connection that died is
+/// found before a report is lost on it.
+const KEEP_ALIVE: Duration = Duration::from_secs(10);
+/// HTTP/2: bytes of answers that are taken before they are read.
+const WINDOW_BYTES: u32 = 65_535;
 
 /// Why a report did not arrive.
 #[derive(Debug, thiserror::Error)]
@@ -84,7 +93,7 @@ pub struct Client {
     collector: Collector,
     token_file: Option<PathBuf>,
     token: Token,
-    sender: Option<SendRequest<Full<Bytes>>>,
+    sender: Option<Sender>,
     own: Option<(SocketAddr, SocketAddr)>,
 }
 
@@ -119,20 +128,15 @@ impl Client {
             Some(sender) => sender,
             None => self.connect().await?,
         };
-        let http = |error: Box<dyn std::error::Error + Send + Sync>| TransportError::Http(error);
-        sender.ready().await.map_err(|error| http(Box::new(error)))?;
-        let mut request = Request::post(wire::REPORT_PATH)
-            .header(header::HOST, self.collector.authority())
-            .header(header::CONTENT_TYPE, wire::CONTENT_TYPE)
-            .header(header::CONTENT_ENCODING, "zstd")
-            .body(Full::new(body))
-            .map_err(|error| http(Box::new(error)))?;
+        let mut request = Request::new(Full::new(body));
+        *request.method_mut() = Method::POST;
+        request.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(wire::CONTENT_TYPE));
+        request.headers_mut().insert(header::CONTENT_ENCODING, HeaderValue::from_static("zstd"));
         if let Some(path) = &self.token_file {
             request.headers_mut().insert(header::AUTHORIZATION, self.token.header(path)?);
         }
-        let response = sender.send_request(request).await.map_err(|error| http(Box::new(error)))?;
-        let (parts, body) = response.into_parts();
-        let answer = Limited::new(body, MAX_ANSWER_BYTES).collect().await.map_err(http)?.to_bytes();
+        let (parts, body) = sender.send(request, &self.collector.authority()).await?.into_parts();
+        let answer = Limited::new(body, MAX_ANSWER_BYTES).collect().await.map_err(TransportError::Http)?.to_bytes();
         self.sender = Some(sender);
         match parts.status {
             StatusCode::OK => Ok(Answer::Ack(wire::codec::decode_ack(&answer).map_err(TransportError::Ack)?)),
@@ -145,22 +149,100 @@ impl Client {
         }
     }
 
-    async fn connect(&mut self) -> Result<SendRequest<Full<Bytes>>, TransportError> {
+    async fn connect(&mut self) -> Result<Sender, TransportError> {
         let failed = |source| TransportError::Connect { collector: self.collector.clone(), source };
         let (sender, own) = match &self.collector {
             Collector::Tcp { host, port, tls } => {
                 let stream = TcpStream::connect((host.as_str(), *port)).await.map_err(failed)?;
                 stream.set_nodelay(true).map_err(failed)?;
                 let own = stream.local_addr().ok().zip(stream.peer_addr().ok());
-                match tls {
-                    None => (handshake(stream).await?, own),
-                    Some(files) => (handshake(encrypted(stream, host, files).await?).await?, own),
-                }
+                let sender = match tls {
+                    None => Sender::http1(stream).await,
+                    Some(files) => {
+                        let stream = encrypted(stream, host, files).await?;
+                        match stream.get_ref().1.alpn_protocol() {
+                            Some(b"h2") => Sender::http2(stream).await,
+                            _ => Sender::http1(stream).await,
+                        }
+                    }
+                };
+                (sender, own)
             }
-            Collector::Unix(path) => (handshake(UnixStream::connect(path).await.map_err(failed)?).await?, None),
+            Collector::Unix(path) => (Sender::http1(UnixStream::connect(path).await.map_err(failed)?).await, None),
         };
         self.own = own;
-        Ok(sender)
+        sender
+    }
+}
+
+/// A connection, by the version both ends agreed on. Its task ends when the sender is dropped or the peer hangs up; the next
+/// report then says why.
+enum Sender {
+    Http1(http1::SendRequest<Full<Bytes>>),
+    Http2(http2::SendRequest<Full<Bytes>>),
+}
+
+impl Sender {
+    async fn http1(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<Self, TransportError> {
+        let (sender, connection) = http1::handshake(TokioIo::new(stream)).await?;
+        tokio::spawn(connection);
+        Ok(Self::Http1(sender))
+    }
+
+    async fn http2(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Result<Self, TransportError> {
+        let (sender, connection) = http2::Builder::new(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .keep_alive_interval(KEEP_ALIVE)
+            .keep_alive_timeout(TIMEOUT)
+            .keep_alive_while_idle(true)
+            .initial_stream_window_size(WINDOW_BYTES)
+            .initial_connection_window_size(WINDOW_BYTES)
+            .handshake(TokioIo::new(stream))
+            .await?;
+        tokio::spawn(connection);
+        Ok(Self::Http2(sender))
+    }
+
+    fn is_closed(&self) -> bool {
+        match self {
+            Self::Http1(sender) => sender.is_closed(),
+            Self::Http2(sender) => sender.is_closed(),
+        }
+    }
+
+    /// Where the request goes is told by a header, or by its whole address (RFC 9113 section 8.3.1).
+    async fn send(
+        &mut self,
+        mut request: Request<Full<Bytes>>,
+        authority: &str,
+    ) -> Result<Response<Incoming>, TransportError> {
+        let uri = Uri::builder().path_and_query(wire::REPORT_PATH);
+        match self {
+            Self::Http1(sender) => {
+                *request.uri_mut() = uri.build()?;
+                let host = HeaderValue::from_str(authority).map_err(http::Error::from)?;
+                request.headers_mut().insert(header::HOST, host);
+                sender.ready().await?;
+                Ok(sender.send_request(request).await?)
+            }
+            Self::Http2(sender) => {
+                *request.uri_mut() = uri.scheme(Scheme::HTTPS).authority(authority).build()?;
+                sender.ready().await?;
+                Ok(sender.send_request(request).await?)
+            }
+        }
+    }
+}
+
+impl From<hyper::Error> for TransportError {
+    fn from(error: hyper::Error) -> Self {
+        Self::Http(Box::new(error))
+    }
+}
+
+impl From<http::Error> for TransportError {
+    fn from(error: http::Error) -> Self {
+        Self::Http(Box::new(error))
     }
 }
 
@@ -171,15 +253,4 @@ async fn encrypted(stream: TcpStream, host: &str, files: &TlsFiles) -> Result<Tl
     let connector = TlsConnector::from(Arc::new(credentials::client(files)?));
     let hint = "the collector's port must speak TLS, under this name, with a certificate of --ca-file's authority";
     connector.connect(name, stream).await.map_err(failed(hint))
-}
-
-async fn handshake<S>(stream: S) -> Result<SendRequest<Full<Bytes>>, TransportError>
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
-{
-    let (sender, connection) =
-        http1::handshake(TokioIo::new(stream)).await.map_err(|error| TransportError::Http(Box::new(error)))?;
-    // Ends when the sender is dropped or the peer hangs up; the next send then says why.
-    tokio::spawn(connection);
-    Ok(sender)
 }

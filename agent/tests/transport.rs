@@ -11,7 +11,10 @@ use agent::{
     transport::{Answer, Client},
 };
 use bytes::Bytes;
-use http::StatusCode;
+use http::{Request, Response, StatusCode, Version, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper::{body::Incoming, server::conn::http2, service::service_fn};
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use rustls::{
     RootCertStore, ServerConfig,
@@ -76,8 +79,8 @@ impl Drop for Folder {
     }
 }
 
-/// Acknowledges every report that shows this token, over TLS, from who shows a certificate of `agents`.
-async fn collector(own: &(String, String), agents: Option<&Authority>, token: &'static str) -> u16 {
+/// TLS for who shows a certificate of `agents`, if there are any; one of `speaks` is spoken inside.
+fn acceptor(own: &(String, String), agents: Option<&Authority>, speaks: &[&str]) -> TlsAcceptor {
     let provider = Arc::new(ring::default_provider());
     let builder = ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions();
     let builder = builder.expect("versions");
@@ -92,7 +95,14 @@ async fn collector(own: &(String, String), agents: Option<&Authority>, token: &'
     };
     let chain = vec![CertificateDer::from_pem_slice(own.0.as_bytes()).expect("PEM")];
     let key = PrivateKeyDer::from_pem_slice(own.1.as_bytes()).expect("PEM");
-    let acceptor = TlsAcceptor::from(Arc::new(builder.with_single_cert(chain, key).expect("a pair")));
+    let mut config = builder.with_single_cert(chain, key).expect("a pair");
+    config.alpn_protocols = speaks.iter().map(|name| name.as_bytes().to_vec()).collect();
+    TlsAcceptor::from(Arc::new(config))
+}
+
+/// Acknowledges every report that shows this token, over TLS, from who shows a certificate of `agents`.
+async fn collector(own: &(String, String), agents: Option<&Authority>, token: &'static str) -> u16 {
+    let acceptor = acceptor(own, agents, &[]);
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
     let port = listener.local_addr().expect("address").port();
     tokio::spawn(async move {
@@ -233,6 +243,53 @@ async fn a_collector_that_vanishes_without_a_word_is_left_within_the_limit() {
         let error = post(&mut talk).await.expect_err("nobody answers");
         assert!(error.contains("no answer within 5 s"), "{error}");
         assert!(talk.own().is_none(), "the connection is given up");
+        assert_eq!(post(&mut talk).await, Ok(StatusCode::OK), "over another connection");
+    };
+    timeout(LIMIT, async { tokio::join!(serve, ask) }).await.expect("in time");
+}
+
+/// What a report over HTTP/2 must bring; and an answer.
+async fn acknowledge(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, hyper::Error> {
+    let (parts, body) = request.into_parts();
+    assert_eq!((parts.version, parts.method.as_str(), parts.uri.path()), (Version::HTTP_2, "POST", wire::REPORT_PATH));
+    assert_eq!(parts.uri.host(), Some("localhost"));
+    assert_eq!(parts.headers[header::CONTENT_TYPE], wire::CONTENT_TYPE);
+    assert_eq!(body.collect().await?.to_bytes(), "a report");
+    Ok(Response::new(Full::from(wire::codec::encode_ack(&Ack { seq: 1, ..Ack::default() }))))
+}
+
+/// HTTP/2 is spoken where the handshake agrees on it. A collector that vanishes then is left as soon as with HTTP/1.1.
+#[tokio::test]
+async fn http2_is_spoken_where_both_ends_agree() {
+    let folder = Folder::new("http2");
+    let ours = Authority::new("ours");
+    let acceptor = acceptor(&ours.sign("localhost"), None, &["h2", "http/1.1"]);
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("bind");
+    let port = listener.local_addr().expect("address").port();
+    let (silence, mut silent) = tokio::sync::watch::channel(false);
+    let serve = async {
+        let stream = acceptor.accept(listener.accept().await.expect("a connection").0).await.expect("a handshake");
+        let first = http2::Builder::new(TokioExecutor::new());
+        let mut first = Box::pin(first.serve_connection(TokioIo::new(stream), service_fn(acknowledge)));
+        tokio::select! {
+            ended = first.as_mut() => panic!("the connection ended: {ended:?}"),
+            _ = silent.changed() => {}
+        }
+        // Open, but nobody reads any more.
+        let stream =
+            acceptor.accept(listener.accept().await.expect("another connection").0).await.expect("a handshake");
+        let second = http2::Builder::new(TokioExecutor::new());
+        let ended = second.serve_connection(TokioIo::new(stream), service_fn(acknowledge)).await;
+        drop((first, ended));
+    };
+    let ask = async {
+        let mut talk = client("localhost", port, &folder.put("ca", &ours.pem), None, None);
+        assert_eq!(post(&mut talk).await, Ok(StatusCode::OK));
+        assert!(talk.own().is_some(), "its own traffic is known");
+        assert_eq!(post(&mut talk).await, Ok(StatusCode::OK), "over the same connection");
+        silence.send_replace(true);
+        let error = post(&mut talk).await.expect_err("nobody answers");
+        assert!(error.contains("no answer within 5 s") && talk.own().is_none(), "{error}");
         assert_eq!(post(&mut talk).await, Ok(StatusCode::OK), "over another connection");
     };
     timeout(LIMIT, async { tokio::join!(serve, ask) }).await.expect("in time");

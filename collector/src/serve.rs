@@ -46,10 +46,12 @@ pub const HEAD: Duration = Duration::from_secs(15);
 pub const MAX_HEAD_BYTES: usize = 32 << 10;
 /// A listener that cannot accept tries again after this long: descriptors may be scarce.
 const AGAIN: Duration = Duration::from_millis(200);
-/// A silent gRPC connection is asked this often whether it is still there.
+/// A silent HTTP/2 connection is asked this often whether it is still there.
 const KEEP_ALIVE: Duration = Duration::from_secs(30);
-/// Requests of one gRPC connection at once.
+/// Requests of one HTTP/2 connection at once.
 const MAX_REQUESTS: u32 = 32;
+/// What a client of HTTP/2 may send before it is read, in bytes: of one connection, as much as of one that speaks HTTP/1.1.
+const WINDOW_BYTES: u32 = 256 << 10;
 
 /// The other end of a connection.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -74,7 +76,7 @@ pub struct Reached {
 /// What is spoken on a port.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Speaks {
-    /// HTTP/1.1.
+    /// HTTP/1.1, or HTTP/2 where the handshake agreed on it.
     Http,
     /// gRPC, which is HTTP/2.
     Grpc,
@@ -187,20 +189,23 @@ impl Port {
 
     async fn connection(&self, accepted: Accepted, shaking: Option<OwnedSemaphorePermit>, over: watch::Receiver<bool>) {
         let (stream, address) = match accepted {
-            Accepted::Unix(stream) => return self.speak(stream, Peer::default(), Reached::default(), over).await,
+            Accepted::Unix(stream) => {
+                return self.speak(stream, Peer::default(), Reached::default(), false, over).await;
+            }
             Accepted::Tcp(stream, address) => (stream, address),
         };
         socket::tune(&stream, self.limits.stalled);
         let peer = Peer { address: Some(address), ..Peer::default() };
         let local = stream.local_addr().ok();
         let Some(tls) = &self.tls else {
-            return self.speak(stream, peer, Reached { local, name: None }, over).await;
+            return self.speak(stream, peer, Reached { local, name: None }, false, over).await;
         };
         let Some(stream) = self.shake(tls, stream, address).await else { return };
         drop(shaking);
         let certified = stream.get_ref().1.peer_certificates().is_some_and(|chain| !chain.is_empty());
         let name = stream.get_ref().1.server_name().map(Arc::from);
-        self.speak(stream, Peer { encrypted: true, certified, ..peer }, Reached { local, name }, over).await;
+        let agreed = stream.get_ref().1.alpn_protocol() == Some(b"h2");
+        self.speak(stream, Peer { encrypted: true, certified, ..peer }, Reached { local, name }, agreed, over).await;
     }
 
     async fn shake(&self, tls: &Tls, stream: TcpStream, address: SocketAddr) -> Option<TlsStream<TcpStream>> {
@@ -213,16 +218,17 @@ impl Port {
         None
     }
 
-    async fn speak<S>(&self, stream: S, peer: Peer, reached: Reached, over: watch::Receiver<bool>)
+    async fn speak<S>(&self, stream: S, peer: Peer, reached: Reached, agreed_on_2: bool, over: watch::Receiver<bool>)
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (asked, head) = (Arc::new(AtomicBool::new(false)), self.limits.head);
         let service = answer(self.router.clone(), peer, reached, Arc::clone(&asked));
         let stream = TokioIo::new(stream);
-        let cut = match self.speaks {
-            Speaks::Http => http(stream, service, head, over).await,
-            Speaks::Grpc => grpc(stream, service, head, over, &asked).await,
+        let cut = if agreed_on_2 || self.speaks == Speaks::Grpc {
+            speak_2(stream, service, head, over, &asked).await
+        } else {
+            speak_1(stream, service, head, over).await
         };
         if cut {
             // A kept connection that nobody used any more is no trouble.
@@ -249,7 +255,7 @@ fn answer(
 }
 
 /// Whether the connection was cut for want of a request.
-async fn http<S>(
+async fn speak_1<S>(
     stream: TokioIo<S>,
     service: impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send> + Send,
     head: Duration,
@@ -271,8 +277,8 @@ where
     ended.is_err_and(|error| error.is_timeout())
 }
 
-/// As [`http`]. Its client may be silent for long once it has asked for something.
-async fn grpc<S>(
+/// As [`speak_1`]. Its client may be silent for long once it has asked for something.
+async fn speak_2<S>(
     stream: TokioIo<S>,
     service: impl Service<Request<Incoming>, Response = Response<Body>, Error = Infallible, Future: Send + 'static> + Send,
     head: Duration,
@@ -283,7 +289,13 @@ where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let mut builder = http2::Builder::new(TokioExecutor::new());
-    builder.timer(TokioTimer::new()).keep_alive_interval(KEEP_ALIVE).max_concurrent_streams(MAX_REQUESTS);
+    builder
+        .timer(TokioTimer::new())
+        .keep_alive_interval(KEEP_ALIVE)
+        .max_concurrent_streams(MAX_REQUESTS)
+        .max_header_list_size(MAX_HEAD_BYTES as u32)
+        .initial_stream_window_size(WINDOW_BYTES)
+        .initial_connection_window_size(WINDOW_BYTES);
     let mut connection = pin!(builder.serve_connection(stream, service));
     let silent = async {
         sleep(head).await;

@@ -24,8 +24,8 @@ pub struct TlsFiles {
     pub key: PathBuf,
     /// Who signs clients' certificates, where these are looked at.
     pub client_ca: Option<PathBuf>,
-    /// What is spoken inside, as clients are told: `http/1.1`, or `h2`.
-    pub speaks: &'static str,
+    /// What is spoken inside, as clients are told, the best first: `h2`, `http/1.1`.
+    pub speaks: &'static [&'static str],
 }
 
 /// What the next handshake is done with.
@@ -99,7 +99,7 @@ fn server(files: &TlsFiles) -> Result<Arc<ServerConfig>, FileError> {
     let mut config = builder
         .with_single_cert(chain, key)
         .map_err(|error| wrong(&files.cert, &error, "the key must belong to the first certificate in the file"))?;
-    config.alpn_protocols = vec![files.speaks.as_bytes().to_vec()];
+    config.alpn_protocols = files.speaks.iter().map(|name| name.as_bytes().to_vec()).collect();
     // A session taken up again would skip the look at the client's certificate.
     config.session_storage = Arc::new(NoServerSessionStorage {});
     config.send_tls13_tickets = 0;

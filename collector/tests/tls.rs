@@ -15,8 +15,15 @@ use std::{
     time::Duration,
 };
 
-use certs::{Authority, Signed, ask, connect};
+use axum::{
+    body::Bytes,
+    http::{Request, StatusCode, Version},
+};
+use certs::{Authority, Signed, ask, connect, connect_for};
 use client::{Collector, report};
+use http_body_util::Full;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::TcpStream,
@@ -135,6 +142,35 @@ async fn agents_show_a_certificate_of_the_authority() {
     // A kubelet has no certificate, and learns no more than health.
     let mut stream = connect(address, &ours.pem, None).await.expect("a connection");
     assert!(ask(&mut stream, "GET /healthz", &[]).await.expect("an answer").contains("200 OK"));
+    collector.stop().await;
+}
+
+/// Agents that offer HTTP/2 get it, with the same verdicts; browsers do not.
+#[tokio::test]
+async fn reports_come_over_http2_where_both_ends_agree() {
+    let files = Files::new();
+    let (ours, agents) = (Authority::new("ours"), Authority::new("agents"));
+    files.put(&ours.sign("localhost", YEAR));
+    let collector = start(&files, Some(&agents)).await;
+    for (own, verdict) in [(Some(agents.sign("n1", YEAR)), StatusCode::OK), (None, StatusCode::UNAUTHORIZED)] {
+        let stream = connect_for(&["h2", "http/1.1"], collector.reports(), &ours.pem, own.as_ref()).await;
+        let stream = stream.expect("a connection");
+        assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"h2"[..]));
+        let (mut sender, connection) =
+            http2::handshake(TokioExecutor::new(), TokioIo::new(stream)).await.expect("both speak it");
+        tokio::spawn(connection);
+        for _ in 0..2 {
+            let request =
+                Request::post("https://localhost/v1/reports").body(Full::<Bytes>::from(body())).expect("a request");
+            let answer = timeout(LIMIT, sender.send_request(request)).await.expect("in time").expect("an answer");
+            assert_eq!((answer.status(), answer.version()), (verdict, Version::HTTP_2));
+        }
+    }
+    let old = connect_for(&["http/1.1"], collector.reports(), &ours.pem, None).await.expect("a connection");
+    assert_eq!(old.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+    // Streams to browsers are bounded by connection.
+    let error = connect_for(&["h2"], collector.browser(), &ours.pem, None).await.expect_err("nothing in common");
+    assert!(error.to_string().contains("NoApplicationProtocol"), "{error}");
     collector.stop().await;
 }
 

@@ -153,10 +153,10 @@ pub(super) fn read(
         return open("hubble-listen", *address, hint);
     }
     Ok(Security {
-        report_tls: tls(args.report_tls_cert, args.report_tls_key, args.report_client_ca, "http/1.1"),
+        report_tls: tls(args.report_tls_cert, args.report_tls_key, args.report_client_ca, &["h2", "http/1.1"]),
         reports: rules,
-        hubble_tls: tls(args.hubble_tls_cert, args.hubble_tls_key, args.hubble_client_ca, "h2"),
-        ui_tls: tls(args.ui_tls_cert, args.ui_tls_key, None, "http/1.1"),
+        hubble_tls: tls(args.hubble_tls_cert, args.hubble_tls_key, args.hubble_client_ca, &["h2"]),
+        ui_tls: tls(args.ui_tls_cert, args.ui_tls_key, None, &["http/1.1"]),
         browsers,
     })
 }

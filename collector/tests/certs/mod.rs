@@ -67,13 +67,23 @@ pub(crate) async fn connect(
     authority: &str,
     own: Option<&Signed>,
 ) -> std::io::Result<TlsStream<TcpStream>> {
+    connect_for(&[], address, authority, own).await
+}
+
+/// The same, as who would speak one of these inside.
+pub(crate) async fn connect_for(
+    speaks: &[&str],
+    address: &str,
+    authority: &str,
+    own: Option<&Signed>,
+) -> std::io::Result<TlsStream<TcpStream>> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_slice(authority.as_bytes()).expect("PEM")).expect("a root");
     let builder = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
         .with_safe_default_protocol_versions()
         .expect("versions")
         .with_root_certificates(roots);
-    let config = match own {
+    let mut config = match own {
         None => builder.with_no_client_auth(),
         Some(Signed { cert, key }) => {
             let chain = vec![CertificateDer::from_pem_slice(cert.as_bytes()).expect("PEM")];
@@ -82,6 +92,7 @@ pub(crate) async fn connect(
                 .expect("a pair")
         }
     };
+    config.alpn_protocols = speaks.iter().map(|name| name.as_bytes().to_vec()).collect();
     let name = ServerName::try_from("localhost").expect("a name");
     let stream = TcpStream::connect(address).await?;
     timeout(LIMIT, TlsConnector::from(Arc::new(config)).connect(name, stream)).await.expect("in time")
