@@ -66,15 +66,14 @@ impl DeviceAccount {
         // A run that found no quiet moment yet has nothing to be held against.
         for run in self.runs.values().filter(|run| !run.unsettled) {
             let counters = &run.directions[direction];
+            if counters.carried_skbs < carried_before.0 {
+                // Another device under the same name and index: its account begins anew.
+                (account, carried_before) = (Account::default(), (0, 0));
+            }
             account.seen_skbs = account.seen_skbs.saturating_add(counters.seen_skbs);
             account.seen_bytes = account.seen_bytes.saturating_add(counters.seen_bytes);
             account.link_control_skbs = account.link_control_skbs.saturating_add(counters.link_control_skbs);
             account.malformed_skbs = account.malformed_skbs.saturating_add(counters.malformed_skbs);
-            if counters.carried_skbs < carried_before.0 {
-                // Another device under the same name and index: its account begins anew.
-                account = Account { seen_skbs: counters.seen_skbs, seen_bytes: counters.seen_bytes, ..account };
-                (account.unseen_skbs, account.unseen_bytes, carried_before) = (0, 0, (0, 0));
-            }
             // What a device carries that no program on it watches is unseen there, all of it.
             let until = if matches!(Tier::try_from(run.tier), Ok(Tier::Tcx | Tier::Clsact)) {
                 (counters.attach_gap_skbs, counters.attach_gap_bytes)

@@ -240,6 +240,53 @@ fn a_device_account_closes_over_a_restart() {
     assert_eq!((account.seen_skbs, account.unseen_skbs, account.carried_skbs), (140, 40, 180));
 }
 
+/// The same node name on a new machine: counters of the kernel begin at 0, devices have the old names. Its account is the new
+/// machine's, its edges go on, and nothing is lost in between.
+#[test]
+fn a_node_made_anew_goes_on_with_its_edges_and_begins_its_accounts() {
+    let with = |epoch, ingress, packets, at| Report {
+        epoch,
+        devices: vec![Device {
+            name: "eth0".to_owned(),
+            ifindex: 2,
+            tier: 1,
+            ingress: Some(ingress),
+            ..Device::default()
+        }],
+        ..report("n1", 1, at, vec![edge(Side::Client, packets, at, at)])
+    };
+    let old = DeviceCounters {
+        seen_skbs: 900,
+        attach_gap_skbs: 100,
+        carried_skbs: 1_000,
+        link_control_skbs: 40,
+        malformed_skbs: 3,
+        ..DeviceCounters::default()
+    };
+    let new = DeviceCounters {
+        seen_skbs: 15,
+        attach_gap_skbs: 5,
+        carried_skbs: 20,
+        link_control_skbs: 1,
+        ..DeviceCounters::default()
+    };
+    let mut merge = Merge::new(Bounds::default(), START);
+    merge.accept(&with(1, old, 50, START), START);
+    let later = START + 5 * MINUTE;
+    merge.accept(&with(later.unsigned_abs(), new, 7, later), later);
+    for now in [later, later + super::EPOCH_FOLDS_AFTER] {
+        merge.refresh(now);
+        let node = merge.node_named("n1").expect("known");
+        let account = node.devices.values().next().expect("a device").account(0);
+        assert_eq!((account.seen_skbs, account.unseen_skbs, account.carried_skbs), (15, 5, 20));
+        assert_eq!((account.link_control_skbs, account.malformed_skbs), (1, 0));
+        let (_, flow) = merge.flows().next().expect("an edge");
+        assert_eq!(flow.side_sum(Side::Client).map(|totals| totals.forward.skbs), Some(57));
+        assert!(node.losses().is_empty());
+    }
+    assert_eq!(merge.node_named("n1").expect("known").state(later), (NodeState::Live, None));
+}
+
 #[test]
 fn wild_numbers_do_not_overflow() {
     let mut merge = Merge::new(Bounds::default(), START);
