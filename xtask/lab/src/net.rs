@@ -14,8 +14,9 @@ const VXLAN_PORT: u16 = 8472;
 const VXLAN_ID: u32 = 77;
 
 /// Settings of every namespace, before it has devices. Duplicate address detection and router solicitation off: they delay
-/// and chatter. Ping sockets for everybody. No reverse-path filter: two nodes are reached over a tunnel.
-const SYSCTLS: [(&str, &str); 9] = [
+/// and chatter. What groups a device is in is told at once, or it would be told seconds later, amid what is
+/// counted. Ping sockets for everybody. No reverse-path filter: two nodes are reached over a tunnel.
+const SYSCTLS: [(&str, &str); 11] = [
     ("ipv4/ip_forward", "1"),
     ("ipv6/conf/all/forwarding", "1"),
     ("ipv4/conf/all/rp_filter", "0"),
@@ -25,6 +26,8 @@ const SYSCTLS: [(&str, &str); 9] = [
     ("ipv6/conf/default/router_solicitations", "0"),
     ("ipv6/conf/default/accept_ra", "0"),
     ("ipv6/conf/default/addr_gen_mode", "1"),
+    ("ipv6/conf/default/mldv1_unsolicited_report_interval", "1"),
+    ("ipv6/conf/default/mldv2_unsolicited_report_interval", "1"),
 ];
 
 /// A namespace's name in this lab.

@@ -179,7 +179,11 @@ fn the_stock_clients_requests_are_answered_from_real_agents() {
         told = Some(answers);
         wrong.is_empty().then_some(())
     };
-    wait_for("flows equal the ledger", SETTLE, equal).unwrap_or_else(|error| panic!("{error}: {wrong:#?}"));
+    let settled = wait_for("flows equal the ledger", SETTLE, equal);
+    if let Err(error) = settled {
+        let strange = told.iter().flat_map(|answers| &answers.flows).filter(|flow| pod_of(flow).0.is_empty());
+        panic!("{error}: {wrong:#?}, of no pod: {:#?}", strange.collect::<Vec<_>>());
+    }
     let all = told.expect("answers");
     println!("{} flows equal the ledger", all.flows.len());
     assert!(sorted(&all), "oldest first");
