@@ -378,8 +378,8 @@ impl Loss {
 #[must_use]
 #[inline(always)]
 pub fn mapped(v4: [u8; 4]) -> [u8; 16] {
-    let [a, b, c, d] = v4;
-    [0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, a, b, c, d]
+    // By words: the kernel side would call for ten zeros, and write the rest byte by byte.
+    zerocopy::transmute!([0, 0, u32::from_ne_bytes([0, 0, 0xff, 0xff]), u32::from_ne_bytes(v4)])
 }
 
 // The layouts both sides rely on, frozen: a change here is a change of the border.

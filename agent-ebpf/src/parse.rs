@@ -78,21 +78,22 @@ pub mod echo {
     pub const V6: u16 = 128;
 }
 
-/// What the headers say. The caller owns it and hands it in, since a BPF stack has no room for copies.
+/// What the headers say. The caller owns it and hands it in, since a BPF stack has no room for copies. What most packets
+/// leave zero does not lie together: the compiler would call for a row of zeros, which fills it byte by byte.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 #[repr(C)]
 pub struct Parsed {
     /// Addresses (IPv4 mapped), protocol behind all extension headers, and ports; device and direction are the
     /// caller's to fill in.
     pub key: FlowKey,
-    /// Bytes from the network header to the packet's end.
-    pub l3_bytes: u32,
-    /// Bytes behind the transport header.
-    pub payload_bytes: u32,
     /// TCP sequence number, else 0.
     pub tcp_seq: u32,
+    /// Bytes from the network header to the packet's end.
+    pub l3_bytes: u32,
     /// Identification, where it is a fragment.
     pub fragment_id: u32,
+    /// Bytes behind the transport header.
+    pub payload_bytes: u32,
     /// TCP flags, else 0.
     pub tcp_flags: u8,
     /// Whether this is a fragment.

@@ -1,9 +1,9 @@
 //! The floor program of the benches: the least that counts flows. Not part of what runs on a node.
 
-use core::arch::asm;
-
 use agent_ebpf::abi::mapped;
 use aya_ebpf::{macros::map, maps::PerCpuHashMap, programs::TcContext};
+
+use crate::bpf::skb::words;
 
 /// Addresses and ports, IPv4 mapped.
 #[derive(Clone, Copy)]
@@ -70,33 +70,4 @@ fn key(ctx: &TcContext) -> Option<Key> {
 fn load<const N: usize>(ctx: &TcContext, offset: usize) -> Option<[u8; N]> {
     let start = ctx.data() + offset;
     (start + N <= ctx.data_end()).then(|| words(start))
-}
-
-/// `N` bytes from `start`, which the caller has checked, `N` being even. Read by words, as cheaply as it
-/// can be done: of bytes that may lie anywhere the compiler makes a load, a shift and an or for each.
-#[inline(always)]
-fn words<const N: usize>(start: usize) -> [u8; N] {
-    const { assert!(N % 2 == 0, "words are even") };
-    let mut bytes = [0; N];
-    let mut at = 0;
-    while at + 4 <= N {
-        let word: u64;
-        // SAFETY: a read of four of the checked bytes.
-        unsafe {
-            asm!("{word} = *(u32 *)({from} + 0)", word = lateout(reg) word, from = in(reg) start + at,
-                options(pure, readonly, nostack));
-        }
-        bytes[at..at + 4].copy_from_slice(&(word as u32).to_ne_bytes());
-        at += 4;
-    }
-    if at + 2 <= N {
-        let word: u64;
-        // SAFETY: a read of two of the checked bytes.
-        unsafe {
-            asm!("{word} = *(u16 *)({from} + 0)", word = lateout(reg) word, from = in(reg) start + at,
-                options(pure, readonly, nostack));
-        }
-        bytes[at..at + 2].copy_from_slice(&(word as u16).to_ne_bytes());
-    }
-    bytes
 }

@@ -8,7 +8,7 @@ mod flow;
 mod fragments;
 mod loss;
 mod maps;
-mod skb;
+pub(crate) mod skb;
 mod tc;
 
 /// Ways to be wrong on purpose; a constant of the object, so that the right one has no trace of it.

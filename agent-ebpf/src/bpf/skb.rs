@@ -26,18 +26,55 @@ impl Packet for Linear<'_> {
         }
         // SAFETY: the context is valid for the whole run of the program.
         let (data, data_end) = unsafe { ((*self.0.skb).data as usize, (*self.0.skb).data_end as usize) };
-        let start = data + offset;
+        let mut start = data + offset;
+        // The compiler may add up a second time what it reads from; to verifiers that is another place than the one that was
+        // checked, unless it cannot look into the sum. (Nothing at all in its place would leave two notes of lines at one
+        // instruction, which the kernel refuses.)
+        // SAFETY: nothing is done.
+        unsafe { asm!("{start} += 0", start = inout(reg) start, options(pure, nomem, nostack)) }
         if start + N > data_end {
             return None;
         }
-        // SAFETY: the N bytes lie between data and data_end, checked above; [u8; N] wants no alignment.
-        Some(unsafe { *(start as *const [u8; N]) })
+        Some(words(start))
     }
 
     #[inline(always)]
     fn len(&self) -> usize {
         self.0.len() as usize
     }
+}
+
+/// Bytes that may be written by words.
+#[repr(align(4))]
+struct Aligned<const N: usize>([u8; N]);
+
+/// `N` bytes from `start`, which the caller has checked, `N` being even. Read by words: of bytes that may lie anywhere the
+/// compiler makes a load, a shift and an or for each, and a store for each where they go to.
+#[inline(always)]
+pub(crate) fn words<const N: usize>(start: usize) -> [u8; N] {
+    const { assert!(N % 2 == 0, "words are even") };
+    let mut bytes = Aligned([0; N]);
+    let mut at = 0;
+    while at + 4 <= N {
+        let word: u64;
+        // SAFETY: a read of four of the checked bytes, and a write of as many inside the aligned array.
+        unsafe {
+            asm!("{word} = *(u32 *)({from} + 0)", word = lateout(reg) word, from = in(reg) start + at,
+                options(pure, readonly, nostack));
+            bytes.0.as_mut_ptr().add(at).cast::<u32>().write(word as u32);
+        }
+        at += 4;
+    }
+    if at + 2 <= N {
+        let word: u64;
+        // SAFETY: as above, of two.
+        unsafe {
+            asm!("{word} = *(u16 *)({from} + 0)", word = lateout(reg) word, from = in(reg) start + at,
+                options(pure, readonly, nostack));
+            bytes.0.as_mut_ptr().add(at).cast::<u16>().write(word as u16);
+        }
+    }
+    bytes.0
 }
 
 /// A copy of a packet's head.
