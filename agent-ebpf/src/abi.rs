@@ -3,6 +3,8 @@
 //! Every type is `zerocopy`: its layout has no padding and any bytes are a value, so user space reads what the kernel
 //! wrote without a cast. Numbers are in host order from here on; addresses are 16 bytes, IPv4 mapped (RFC 4291 §2.5.5.2).
 
+use core::hash::{Hash, Hasher};
+
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Names of the maps in the object.
@@ -81,7 +83,7 @@ pub enum LinkType {
 }
 
 /// A five-tuple at one device, one way.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, FromBytes, IntoBytes, Immutable, KnownLayout)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, FromBytes, IntoBytes, Immutable, KnownLayout)]
 #[repr(C)]
 pub struct FlowKey {
     /// Source address.
@@ -100,6 +102,13 @@ pub struct FlowKey {
     pub direction: u8,
     /// Always 0.
     pub reserved: [u8; 2],
+}
+
+impl Hash for FlowKey {
+    /// All of it in one go: seven fields, of which two are arrays, are nine writes.
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        state.write(self.as_bytes());
+    }
 }
 
 impl FlowKey {

@@ -1,6 +1,5 @@
 //! What the node's agent knows beside packets: reads the facts' maps from time to time and folds them into the table.
 
-use agent_ebpf::facts::{DropKey, DropTotals, SocketKey, SocketTotals};
 use wire::v1::{Drop, Hook};
 
 use crate::{
@@ -20,8 +19,6 @@ pub struct Known {
     sockets: Sockets,
     drops: Drops,
     hooks: Vec<Hook>,
-    socket_readings: Vec<(SocketKey, SocketTotals)>,
-    drop_readings: Vec<(DropKey, DropTotals)>,
     missed: u64,
 }
 
@@ -37,16 +34,8 @@ impl Known {
         drops: Drops,
         facts: &mut Facts,
     ) -> Result<Self, KernelError> {
-        let mut known = Self {
-            scope,
-            owners,
-            sockets: Sockets::new(own_netns),
-            drops,
-            hooks: facts.hooks().to_vec(),
-            socket_readings: Vec::new(),
-            drop_readings: Vec::new(),
-            missed: 0,
-        };
+        let mut known =
+            Self { scope, owners, sockets: Sockets::new(own_netns), drops, hooks: facts.hooks().to_vec(), missed: 0 };
         known.refresh_scope(facts)?;
         Ok(known)
     }
@@ -90,18 +79,14 @@ impl Known {
         moment: Moment,
         table: &mut Table,
     ) -> Result<(bool, Vec<Dropped>), KernelError> {
-        let (sockets, drops) = (&mut self.socket_readings, &mut self.drop_readings);
-        sockets.clear();
-        drops.clear();
-        facts.sockets(|key, totals| sockets.push((*key, *totals)))?;
-        facts.drops(|key, totals| drops.push((*key, *totals)))?;
+        let (sockets, drops) = (facts.sockets()?, facts.drops()?);
         self.missed = facts.missed();
         let owners = &mut self.owners;
-        let of_sockets =
-            self.sockets.fold(sockets, moment, table, |key, totals| owners.whose(key, totals, moment.now_ns));
+        let whose = |key: &_, totals: &_| owners.whose(key, totals, moment.now_ns);
+        let of_sockets = self.sockets.fold(sockets.iter(), moment, table, whose);
         // What packets told of a cgroup, and no socket: UDP has none of those facts.
         table.own_cgroups(moment, |cgroup| owners.of_cgroup(cgroup, moment.now_ns));
-        let of_drops = self.drops.fold(drops, moment, table);
+        let of_drops = self.drops.fold(drops.iter(), moment, table);
         facts.forget(&of_sockets.idle, &of_drops.idle)?;
         Ok((of_sockets.active || of_drops.active, of_drops.dropped))
     }

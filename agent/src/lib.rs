@@ -25,6 +25,7 @@ pub mod ledger;
 pub mod offsets;
 pub mod owners;
 pub mod pace;
+pub mod packed;
 pub mod points;
 pub mod ports;
 pub mod report;

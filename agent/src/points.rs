@@ -1,13 +1,15 @@
 //! Where a packet is counted. It passes several hooks on its way (a pod's device, a tunnel, an uplink); for each five-tuple
 //! and local side the best class of hook that sees it owns the counts. Pure; times are monotonic nanoseconds.
 
-use std::collections::{HashMap, VecDeque};
+use std::collections::VecDeque;
 
 use agent_ebpf::{
     abi::{Direction, FlowKey},
     facts::Tuple,
 };
 use wire::v1::Point;
+
+use crate::packed::Packed;
 
 /// A lesser class waits this long before it may own what it saw: the better class's entry appears microseconds later, but a
 /// reading of the map may take the two in any order.
@@ -83,37 +85,20 @@ pub struct Rest {
     pub translated: u64,
 }
 
-/// A five-tuple one way, and which end of it is local: what passes several hooks of a node on the same side.
+/// A five-tuple one way, and which end of it is local: what passes several hooks of a node on the same side. A flow's key at
+/// no device, whose direction says whether the local end is the source.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct PathKey {
-    source: [u8; 16],
-    destination: [u8; 16],
-    ports: (u16, u16),
-    protocol: u8,
-    local_is_source: bool,
-}
+pub struct PathKey(FlowKey);
 
 impl PathKey {
     /// The path of a flow at a class of hook.
     #[must_use]
     pub fn of(key: &FlowKey, class: Class) -> Self {
-        Self {
-            source: key.source,
-            destination: key.destination,
-            ports: (key.source_port, key.destination_port),
-            protocol: key.protocol,
-            local_is_source: class.local_is_source(key),
-        }
+        Self(FlowKey { ifindex: 0, direction: class.local_is_source(key).into(), ..*key })
     }
 
     fn reversed(self) -> Self {
-        Self {
-            source: self.destination,
-            destination: self.source,
-            ports: (self.ports.1, self.ports.0),
-            local_is_source: !self.local_is_source,
-            ..self
-        }
+        Self(self.0.reversed())
     }
 }
 
@@ -152,7 +137,7 @@ pub enum Verdict {
 /// Who owns which path.
 #[derive(Debug, Default)]
 pub struct Paths {
-    paths: HashMap<PathKey, Path>,
+    paths: Packed<PathKey, Path>,
     /// Paths of packets without a flow, oldest first.
     loose: VecDeque<(u64, PathKey)>,
     changes: u64,
@@ -161,7 +146,7 @@ pub struct Paths {
 impl Paths {
     /// A flow of this path entered the table.
     pub fn enter(&mut self, key: PathKey) {
-        self.paths.entry(key).or_default().flows += 1;
+        self.paths.get_or_default(key).flows += 1;
     }
 
     /// A flow left the table; its hook owns the path no more.
@@ -193,7 +178,7 @@ impl Paths {
     /// Whether the device of the pod that sent it saw a flow as it is.
     #[must_use]
     pub fn seen_by_sender(&self, key: &FlowKey) -> bool {
-        self.is_pods(PathKey { local_is_source: true, ..PathKey::of(key, Class::Pod) })
+        self.is_pods(PathKey(FlowKey { ifindex: 0, direction: 1, ..*key }))
     }
 
     /// Whether a pod's device counts the path.
@@ -212,14 +197,16 @@ impl Paths {
     /// The cgroup of the node's own socket that such packets leave from, or reach; 0 where unknown.
     #[must_use]
     pub fn cgroup(&self, tuple: &Tuple) -> u32 {
-        let out = PathKey {
+        let key = FlowKey {
             source: tuple.source,
             destination: tuple.destination,
-            ports: (tuple.source_port, tuple.destination_port),
+            source_port: tuple.source_port,
+            destination_port: tuple.destination_port,
             protocol: tuple.protocol,
-            local_is_source: true,
+            ..FlowKey::default()
         };
-        let back = PathKey { local_is_source: false, ..out }.reversed();
+        let [back, out] = [0, 1].map(|local_is_source| PathKey(FlowKey { direction: local_is_source, ..key }));
+        let back = back.reversed();
         self.socket(out).or_else(|| self.socket(back)).unwrap_or(0)
     }
 
@@ -243,7 +230,7 @@ impl Paths {
         {
             self.forget_if_loose(oldest);
         }
-        self.paths.entry(key).or_default();
+        self.paths.get_or_default(key);
         self.best(key, ifindex, time_ns);
         self.loose.push_back((time_ns, key));
     }
@@ -265,7 +252,7 @@ impl Paths {
     /// What becomes of growth that a lesser class saw, the last of it at `last_ns`, and that has waited for
     /// `waited_ns`. `covered_ns` is how far the owner was when it last covered this flow.
     pub fn judge(&mut self, key: PathKey, hook: Hook, last_ns: u64, waited_ns: u64, covered_ns: &mut u64) -> Verdict {
-        let path = self.paths.entry(key).or_default();
+        let path = self.paths.get_or_default(key);
         let waits = waited_ns < HOLD_NS;
         let mine = Some(Owner { hook, last_ns });
         let Some(owner) = &mut path.owner else {

@@ -3,7 +3,6 @@
 
 mod events;
 mod facts;
-mod flows;
 mod grow;
 mod lesser;
 mod sight;
@@ -23,12 +22,12 @@ use crate::{
         Edge, EdgeId, Moment, Orientation, edge_id, grew, guessed_orientation, has_own_ends, is_own, known_orientation,
     },
     home::{Bypass, Home, PodAddresses},
+    packed::Packed,
     points::{Class, Local, PathKey, Paths, Place, Rest},
     ports::HighPorts,
     via::Vias,
 };
 pub use facts::{SocketEnd, Told};
-use flows::Flows;
 pub use lesser::MAX_UNMAPPED;
 use lesser::Waits;
 pub use sight::{Seen, Sight};
@@ -101,7 +100,7 @@ pub struct Table {
     edges: HashMap<EdgeId, Edge>,
     /// Final totals that no acknowledgement covers yet.
     retiring: Vec<(EdgeId, Edge)>,
-    flows: Flows,
+    flows: Packed<FlowKey, Flow>,
     high_ports: HighPorts,
     own: Option<(SocketAddr, SocketAddr)>,
     other: Counters,
@@ -132,7 +131,7 @@ impl Table {
             limits,
             edges: HashMap::new(),
             retiring: Vec::new(),
-            flows: Flows::default(),
+            flows: Packed::default(),
             high_ports: HighPorts::default(),
             own: None,
             other: Counters::default(),
@@ -235,18 +234,22 @@ impl Table {
     }
 
     /// Folds current readings of flows. `place` says where an interface index is.
-    pub fn fold(&mut self, readings: &[(FlowKey, FlowTotals)], moment: Moment, place: impl Fn(u32) -> Place) -> Folded {
-        self.look_onward(readings, moment, &place);
+    pub fn fold<'a>(
+        &mut self,
+        readings: impl Iterator<Item = (&'a FlowKey, FlowTotals)> + Clone,
+        moment: Moment,
+        place: impl Fn(u32) -> Place,
+    ) -> Folded {
+        self.look_onward(&readings, moment, &place);
         let mut folded = Folded { active: !self.waiting.is_empty(), ..Folded::default() };
         let mut lesser = Vec::new();
         // Flows that know who opened come first, so that the other way of the same connection need not guess.
-        for reading in readings {
-            let (key, totals) = reading;
+        for (key, totals) in readings.clone() {
             let at = place(key.ifindex);
             let known = known_orientation(key, totals.tcp_state);
             if at.class != Class::Pod {
-                self.meet(key, totals, at);
-                lesser.push((at, known.is_none(), reading));
+                self.meet(key, &totals, at);
+                lesser.push((at, known.is_none(), key, totals));
             } else if let Some(orientation) = known
                 && !self.flows.contains_key(key)
                 && !self.waits(key)
@@ -257,13 +260,13 @@ impl Table {
         for (key, totals) in readings {
             let at = place(key.ifindex);
             if self.waits(key) {
-                self.hold(key, totals);
+                self.hold(key, &totals);
             } else if at.class == Class::Pod {
                 if !self.flows.contains_key(key) {
                     let orientation = self.orientation_of_new(key, pod_end(key, at));
                     self.enter(key, orientation, FlowTotals::default(), at, moment, &mut folded);
                 }
-                self.read(key, totals, at, moment, &mut folded);
+                self.read(key, &totals, at, moment, &mut folded);
             }
             let idle_ns = moment.now_ns.saturating_sub(totals.last_ns);
             let closed = totals.tcp_state & (tcp_state::FIN | tcp_state::RESET) != 0;
@@ -272,9 +275,9 @@ impl Table {
             }
         }
         // The better class first: the lesser one then finds its path owned.
-        lesser.sort_by_key(|(at, guesses, _)| (at.class, *guesses));
-        for (at, _, (key, totals)) in lesser {
-            self.read_lesser(key, totals, at, moment, false, &mut folded);
+        lesser.sort_by_key(|(at, guesses, ..)| (at.class, *guesses));
+        for (at, _, key, totals) in lesser {
+            self.read_lesser(key, &totals, at, moment, false, &mut folded);
         }
         self.release_unmapped(moment, &place, &mut folded);
         self.paths.forget_loose(moment.now_ns);
@@ -297,8 +300,8 @@ impl Table {
             (_, Some(totals)) => self.read_lesser(key, totals, at, moment, true, &mut folded),
             (_, None) => {}
         }
-        if let Some(target) = self.flows.remove(key) {
-            self.leave(target);
+        if let Some(flow) = self.flows.remove(key) {
+            self.leave(flow.target);
             self.paths.leave(PathKey::of(&self.as_counted(key, at).0, at.class), (at.class, key.ifindex));
             self.vias.leave(key, at.class.local_is_source(key));
         }
@@ -323,7 +326,7 @@ impl Table {
         known.into_iter().find(told).unwrap_or_else(|| guessed_orientation(key))
     }
 
-    /// Gives a pod device's flow its edge; `counted` of it is in an edge already.
+    /// Gives a pod device's flow its edge, and says which; `counted` of it is in an edge already.
     fn enter(
         &mut self,
         key: &FlowKey,
@@ -332,7 +335,7 @@ impl Table {
         at: Place,
         moment: Moment,
         folded: &mut Folded,
-    ) {
+    ) -> Target {
         let local = pod_end(key, at);
         let (counts, via) = self.as_counted(key, at);
         let id = edge_id(&counts, orientation, local);
@@ -347,6 +350,7 @@ impl Table {
         if local.is_source {
             self.pods.learn(key.source, key.ifindex, at.device);
         }
+        target
     }
 
     /// Reads a pod device's flow.
@@ -358,17 +362,18 @@ impl Table {
             return;
         }
         flow.counted = *totals;
+        let (mut target, mut orientation) = (flow.target, flow.orientation);
         *self.folded.entry((key.ifindex, key.direction)).or_default() += delta.skbs + u64::from(delta.icmp_errors);
         let changed = self.paths.best(path, key.ifindex, totals.last_ns);
         // A SYN on a connection that had been guessed the other way round: what comes from now on is known.
         if let Some(known) = known_orientation(key, totals.tcp_state)
-            && known.forward != flow.orientation.forward
+            && known.forward != orientation.forward
         {
-            let left = flow.target;
-            self.leave(left);
-            self.enter(key, known, *totals, at, moment, folded);
+            self.leave(target);
+            target = self.enter(key, known, *totals, at, moment, folded);
+            orientation = known;
         }
-        self.grow(key, &delta, at, changed, moment, folded);
+        self.grow(target, orientation, &delta, at, changed, moment, folded);
     }
 }
 

@@ -2,7 +2,7 @@
 
 use agent_ebpf::abi::{FlowKey, FlowTotals};
 
-use super::{Flow, Folded, Table, Target};
+use super::{Folded, Table, Target};
 use crate::{
     edge::{Edge, EdgeId, Moment, Orientation, is_own},
     points::Place,
@@ -28,16 +28,17 @@ impl Table {
     }
 
     /// Adds what a flow grew by to where it belongs.
+    #[expect(clippy::too_many_arguments, reason = "one step of two readings")]
     pub(super) fn grow(
         &mut self,
-        key: &FlowKey,
+        target: Target,
+        orientation: Orientation,
         delta: &FlowTotals,
         at: Place,
         changed: bool,
         moment: Moment,
         folded: &mut Folded,
     ) {
-        let Some(&Flow { target, orientation, .. }) = self.flows.get(key) else { return };
         if let Target::Edge(id) = target
             && let Some(edge) = self.edges.get_mut(&id)
         {

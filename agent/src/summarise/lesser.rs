@@ -174,17 +174,17 @@ impl Table {
         let Some(flow) = self.flows.get(key) else { return };
         let stays = matches!(flow.target, Target::Edge(_) | Target::Other)
             && (flow.orientation.forward, flow.local) == (orientation.forward, local);
+        let mut target = flow.target;
         if !stays {
-            let left = flow.target;
-            self.leave(left);
-            let target = self.target(key, id, orientation, moment.now_ns, moment, folded);
+            self.leave(target);
+            target = self.target(key, id, orientation, moment.now_ns, moment, folded);
             self.join(target, orientation);
             self.mark(key, target, local, None);
             if let Some(flow) = self.flows.get_mut(key) {
                 (flow.target, flow.orientation, flow.local) = (target, orientation, local);
             }
         }
-        self.grow(key, delta, place, changed, moment, folded);
+        self.grow(target, orientation, delta, place, changed, moment, folded);
     }
 
     /// Whose a lesser class's flow is.

@@ -12,8 +12,8 @@ const BPF_MAP_DELETE_ELEM: libc::c_long = 3;
 const BPF_MAP_LOOKUP_AND_DELETE_ELEM: libc::c_long = 21;
 const BPF_MAP_LOOKUP_BATCH: libc::c_long = 24;
 
-/// Bytes of keys and values asked for in one call: enough that the calls cost nothing beside the copying.
-const CHUNK_BYTES: usize = 128 << 10;
+/// Entries asked for in one call at the least: enough that the calls cost nothing beside the copying.
+const ROOM: usize = 4_096;
 
 /// What the kernel says of a map that has no such operation (include/linux/errno.h); not among the errors of user space.
 const ENOTSUPP: i32 = 524;
@@ -43,69 +43,79 @@ struct ElementAttr {
     flags: u64,
 }
 
-/// Reused buffers for reading a map.
+/// What a map held: keys and values side by side, where the kernel wrote them.
 pub struct Batch<K, V> {
     keys: Vec<K>,
     values: Vec<V>,
 }
 
-impl<K, V> Default for Batch<K, V> {
-    fn default() -> Self {
-        Self { keys: Vec::new(), values: Vec::new() }
-    }
-}
-
-impl<K: FromBytes + IntoBytes + Clone, V: FromBytes + IntoBytes + Clone> Batch<K, V> {
-    /// Reads every entry of `map` and hands each to `entry`.
+impl<K: FromBytes, V: FromBytes> Batch<K, V> {
+    /// Reads every entry of `map`. Not kept, what was read goes back to the kernel: between two readings it would be the
+    /// largest thing in memory that nobody looks at.
     ///
     /// # Errors
     /// What the kernel answered, when it refused.
-    pub fn read(&mut self, map: BorrowedFd<'_>, mut entry: impl FnMut(&K, &V)) -> io::Result<()> {
-        if self.keys.is_empty() {
-            self.resize(CHUNK_BYTES / (size_of::<K>() + size_of::<V>()));
-        }
+    pub fn read(map: BorrowedFd<'_>) -> io::Result<Self> {
+        let (mut keys, mut values) = (Vec::<K>::new(), Vec::<V>::new());
+        let mut room = ROOM;
         // For a hash, the kernel keeps the next bucket's number in these four bytes.
-        let mut position = 0_u32;
-        let mut first = true;
+        let mut position = None::<u32>;
         loop {
+            keys.reserve(room);
+            values.reserve(room);
+            let (free_keys, free_values) = (keys.spare_capacity_mut(), values.spare_capacity_mut());
+            let free = free_keys.len().min(free_values.len());
             let mut next = 0_u32;
             let mut attr = BatchAttr {
-                in_batch: if first { 0 } else { &raw const position as u64 },
+                in_batch: position.as_ref().map_or(0, |position| &raw const *position as u64),
                 out_batch: &raw mut next as u64,
-                keys: self.keys.as_mut_ptr() as u64,
-                values: self.values.as_mut_ptr() as u64,
-                count: u32::try_from(self.keys.len()).unwrap_or(u32::MAX),
+                keys: free_keys.as_mut_ptr() as u64,
+                values: free_values.as_mut_ptr() as u64,
+                count: u32::try_from(free).unwrap_or(u32::MAX),
                 map_fd: raw(map),
                 ..BatchAttr::default()
             };
-            // SAFETY: all pointers in the attribute live until the call returns, and the buffers hold `count` elements
-            // of the map's key and value sizes, which both sides take from the same definition.
+            // SAFETY: all pointers in the attribute live until the call returns, and the buffers have room for `count`
+            // elements of the map's key and value sizes, which both sides take from the same definition.
             let outcome = unsafe { bpf(BPF_MAP_LOOKUP_BATCH, &mut attr) }.map(drop);
             let end = match outcome {
                 Ok(()) => false,
                 Err(error) if error.raw_os_error() == Some(libc::ENOENT) => true,
-                // A bucket holds more than the buffers: grow and ask again.
+                // A bucket holds more than there is room for: make more and ask again.
                 Err(error) if error.raw_os_error() == Some(libc::ENOSPC) => {
-                    self.resize(self.keys.len() * 2);
+                    room = free * 2;
                     continue;
                 }
                 Err(error) => return Err(error),
             };
-            let count = (attr.count as usize).min(self.keys.len());
-            for (key, value) in self.keys[..count].iter().zip(&self.values[..count]) {
-                entry(key, value);
+            let read = (attr.count as usize).min(free);
+            // SAFETY: the kernel wrote so many behind what was there, and any bytes are a key and a value.
+            unsafe {
+                keys.set_len(keys.len() + read);
+                values.set_len(values.len() + read);
             }
             if end {
-                return Ok(());
+                return Ok(Self { keys, values });
             }
-            position = next;
-            first = false;
+            position = Some(next);
         }
     }
 
-    fn resize(&mut self, length: usize) {
-        self.keys.resize(length, K::new_zeroed());
-        self.values.resize(length, V::new_zeroed());
+    /// Entries that were read.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.keys.len()
+    }
+
+    /// None were.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.keys.is_empty()
+    }
+
+    /// What was read.
+    pub fn iter(&self) -> impl Iterator<Item = (&K, &V)> + Clone {
+        self.keys.iter().zip(&self.values)
     }
 }
 

@@ -105,8 +105,6 @@ pub struct Facts {
     drops: MapData,
     scope: aya::maps::HashMap<MapData, u32, u8>,
     in_scope: HashSet<u32>,
-    socket_batch: Batch<SocketKey, SocketTotals>,
-    drop_batch: Batch<DropKey, DropTotals>,
     hooks: Vec<Hook>,
     /// The programs behind them.
     programs: Vec<OwnedFd>,
@@ -128,16 +126,8 @@ impl Facts {
         for reason in types.reasons.noise() {
             noise.set(reason, 1, 0).map_err(wrong(maps::DROP_NOISE))?;
         }
-        let mut facts = Self {
-            sockets,
-            drops,
-            scope,
-            in_scope: HashSet::new(),
-            socket_batch: Batch::default(),
-            drop_batch: Batch::default(),
-            hooks: Vec::new(),
-            programs: Vec::new(),
-        };
+        let mut facts =
+            Self { sockets, drops, scope, in_scope: HashSet::new(), hooks: Vec::new(), programs: Vec::new() };
         let btf = Btf::from_sys_fs().ok();
         for fact in Fact::ALL {
             let hook = match types.offsets.missing(fact) {
@@ -200,16 +190,16 @@ impl Facts {
     ///
     /// # Errors
     /// What the kernel answered, when it refused.
-    pub fn sockets(&mut self, entry: impl FnMut(&SocketKey, &SocketTotals)) -> Result<(), KernelError> {
-        self.socket_batch.read(self.sockets.fd().as_fd(), entry).map_err(KernelError::Batch)
+    pub fn sockets(&self) -> Result<Batch<SocketKey, SocketTotals>, KernelError> {
+        Batch::read(self.sockets.fd().as_fd()).map_err(KernelError::Batch)
     }
 
     /// Reads what was dropped.
     ///
     /// # Errors
     /// What the kernel answered, when it refused.
-    pub fn drops(&mut self, entry: impl FnMut(&DropKey, &DropTotals)) -> Result<(), KernelError> {
-        self.drop_batch.read(self.drops.fd().as_fd(), entry).map_err(KernelError::Batch)
+    pub fn drops(&self) -> Result<Batch<DropKey, DropTotals>, KernelError> {
+        Batch::read(self.drops.fd().as_fd()).map_err(KernelError::Batch)
     }
 
     /// Removes entries that have been idle for long. What a program adds in that instant is lost.

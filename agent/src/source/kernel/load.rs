@@ -36,7 +36,6 @@ pub struct Kernel {
     losses: PerCpuArray<MapData, u64>,
     ring: AsyncFd<RingBuf<MapData>>,
     dns: AsyncFd<RingBuf<MapData>>,
-    batch: Batch<FlowKey, FlowEntry>,
     facts: Facts,
     hooks: Hooks,
 }
@@ -78,7 +77,6 @@ impl Kernel {
             losses: PerCpuArray::try_from(losses).map_err(wrong(maps::LOSSES))?,
             ring,
             dns,
-            batch: Batch::default(),
             facts,
             hooks: Hooks::new(tc),
             ebpf,
@@ -152,13 +150,12 @@ impl Kernel {
         &mut self.facts
     }
 
-    /// Reads every live flow's totals at `now_ns`.
+    /// Reads every live flow's entry.
     ///
     /// # Errors
     /// What the kernel answered, when it refused.
-    pub fn flows(&mut self, now_ns: u64, mut flow: impl FnMut(&FlowKey, FlowTotals)) -> Result<(), KernelError> {
-        let read = self.batch.read(self.flows.fd().as_fd(), |key, entry| flow(key, entry.whole(now_ns)));
-        read.map_err(KernelError::Batch)
+    pub fn flows(&self) -> Result<Batch<FlowKey, FlowEntry>, KernelError> {
+        Batch::read(self.flows.fd().as_fd()).map_err(KernelError::Batch)
     }
 
     /// Removes a flow that has ended and gives its final totals.
