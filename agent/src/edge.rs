@@ -4,6 +4,7 @@ use std::net::{IpAddr, Ipv6Addr, SocketAddr};
 
 use agent_ebpf::{
     abi::{EVENT_ICMP_ERROR, Event, FlowKey, FlowTotals, tcp_state},
+    entry::TICK_NS,
     parse::protocol,
 };
 use wire::v1::{Counters, Edge as WireEdge, Point, Side, Via};
@@ -30,6 +31,13 @@ impl WallClock {
     #[must_use]
     pub fn unix_ns(self, monotonic_ns: u64) -> u64 {
         monotonic_ns.saturating_add_signed(self.offset_ns)
+    }
+
+    /// The same of what a packet is stamped with, by the unit that flows keep times in. Of packets that came by the ring and of
+    /// sockets finer ones are known, which are as late by the kernel's tick; in a report they would cost each edge some bytes.
+    #[must_use]
+    pub fn packet_unix_ns(self, monotonic_ns: u64) -> u64 {
+        self.unix_ns(monotonic_ns - monotonic_ns % TICK_NS)
     }
 }
 
@@ -211,7 +219,7 @@ impl Edge {
 
     /// Adds what a flow grew by.
     pub fn add(&mut self, forward: bool, delta: &FlowTotals, now_ns: u64, clock: WallClock) {
-        let last_unix_ns = clock.unix_ns(delta.last_ns);
+        let last_unix_ns = clock.packet_unix_ns(delta.last_ns);
         let (way, last) = if forward {
             (&mut self.forward, &mut self.forward_last_unix_ns)
         } else {

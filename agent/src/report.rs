@@ -52,6 +52,7 @@ impl Node {
             agent_version: env!("CARGO_PKG_VERSION").to_owned(),
             flow_ring,
             flow_events,
+            edge_columns: None,
         };
         match wire::codec::encode_report(&report) {
             Ok(body) => {

@@ -5,7 +5,7 @@ use std::io::Read as _;
 use prost::Message as _;
 
 use crate::{
-    VERSION, limits,
+    VERSION, columns, limits,
     v1::{Ack, Report},
 };
 
@@ -70,12 +70,40 @@ impl DecodeError {
     }
 }
 
-/// Encodes a report: protobuf, then zstd at level 1.
+/// Encodes a report: its edges in columns, then protobuf, then zstd at level 1. The order of the edges is lost.
 ///
 /// # Errors
 /// When zstd fails, which it does only out of memory.
 pub fn encode_report(report: &Report) -> std::io::Result<Vec<u8>> {
-    zstd::bulk::compress(&report.encode_to_vec(), 1)
+    let (edge_columns, edges) = columns::fold(&report.edges);
+    // All but the edges, which are most of it.
+    let packed = Report {
+        version: report.version,
+        node: report.node.clone(),
+        epoch: report.epoch,
+        seq: report.seq,
+        acked_seq: report.acked_seq,
+        collector_run: report.collector_run,
+        full: report.full,
+        sent_unix_ns: report.sent_unix_ns,
+        sampled_unix_ns: report.sampled_unix_ns,
+        complete: report.complete,
+        next_tick_ms: report.next_tick_ms,
+        clock: report.clock,
+        edges,
+        devices: report.devices.clone(),
+        losses: report.losses.clone(),
+        other: report.other,
+        refused_hooks: report.refused_hooks.clone(),
+        agent_version: report.agent_version.clone(),
+        hooks: report.hooks.clone(),
+        drops: report.drops.clone(),
+        names: report.names.clone(),
+        flow_ring: report.flow_ring,
+        flow_events: report.flow_events.clone(),
+        edge_columns,
+    };
+    zstd::bulk::compress(&packed.encode_to_vec(), 1)
 }
 
 /// Decodes and checks a report.
@@ -95,7 +123,12 @@ pub fn decode_report(body: &[u8]) -> Result<Report, DecodeError> {
         return Err(DecodeError::DecodedTooLarge);
     }
     limits::check_lengths(&decoded)?;
-    let report = Report::decode(decoded.as_slice())?;
+    let mut report = Report::decode(decoded.as_slice())?;
+    if let Some(columns) = report.edge_columns.take() {
+        drop(decoded);
+        columns::unfold(columns, &mut report.edges)?;
+        limits::check_buckets(&report.edges)?;
+    }
     check(&report)?;
     Ok(report)
 }

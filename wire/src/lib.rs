@@ -5,6 +5,7 @@
 #![forbid(unsafe_code)]
 
 pub mod codec;
+mod columns;
 mod edge;
 pub mod limits;
 pub mod split;

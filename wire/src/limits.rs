@@ -119,6 +119,7 @@ pub(crate) fn check_lengths(mut report: &[u8]) -> Checked {
     let (mut edges, mut devices, mut losses, mut refused) = (0, 0, 0, 0);
     let (mut hooks, mut drops, mut names) = (0, 0, 0);
     let (mut answers, mut events) = (0, 0);
+    let (mut kinds, mut lists) = (0, 0);
     let mut all = Parts::default();
     fields(&mut report, &mut |tag, body| {
         let (count, limit, reason) = match tag {
@@ -130,6 +131,7 @@ pub(crate) fn check_lengths(mut report: &[u8]) -> Checked {
             20 => (&mut drops, MAX_NODE_DROPS, "more than 256 drops without an edge"),
             21 => (&mut names, MAX_NAMES, "more than 1,024 names"),
             23 => (&mut answers, MAX_ASKS, "flow events of more than 16 asks"),
+            24 => return column_lengths(body, &mut kinds, &mut lists, &mut edges, &mut all),
             _ => return Ok(()),
         };
         *count += 1;
@@ -141,6 +143,33 @@ pub(crate) fn check_lengths(mut report: &[u8]) -> Checked {
             23 => event_lengths(body, &mut events),
             _ => Ok(()),
         }
+    })
+}
+
+/// Counts what stands in columns' dictionaries, and the parts of edges beside the columns; how many edges there are is seen once
+/// the columns are decoded.
+fn column_lengths(
+    mut columns: &[u8],
+    kinds: &mut usize,
+    lists: &mut usize,
+    edges: &mut usize,
+    all: &mut Parts,
+) -> Checked {
+    fields(&mut columns, &mut |tag, mut body| match tag {
+        2 => add(kinds, MAX_EDGES, "more than 65,536 kinds of edges"),
+        22 => {
+            add(lists, MAX_EDGES, "more than 65,536 lists of owners")?;
+            let mut owners = 0;
+            fields(&mut body, &mut |tag, _| match tag {
+                1 => add(&mut owners, MAX_OWNERS, "more than 4 owners of an edge"),
+                _ => Ok(()),
+            })
+        }
+        24 => {
+            add(edges, MAX_EDGES, "more than 65,536 edges")?;
+            edge_lengths(body, all)
+        }
+        _ => Ok(()),
     })
 }
 
@@ -190,10 +219,20 @@ fn edge_lengths(mut edge: &[u8], all: &mut Parts) -> Checked {
     ] {
         *sum += own;
         if *sum > limit {
-            return invalid("more than 262,144 parts of one kind, or 2,097,152 buckets, over all edges");
+            return invalid(TOO_MANY_PARTS);
         }
     }
     Ok(())
+}
+
+const TOO_MANY_PARTS: &str = "more than 262,144 parts of one kind, or 2,097,152 buckets, over all edges";
+
+/// Counts the buckets of all edges, of which some were in columns.
+pub(crate) fn check_buckets(edges: &[Edge]) -> Checked {
+    let rtt = edges.iter().filter_map(|edge| edge.sockets.as_ref()?.rtt.as_ref());
+    let latency = edges.iter().filter_map(|edge| edge.dns.as_ref()?.latency.as_ref());
+    let buckets: usize = rtt.chain(latency).map(|histogram| histogram.buckets.len()).sum();
+    if buckets > MAX_ALL_BUCKETS { invalid(TOO_MANY_PARTS) } else { Ok(()) }
 }
 
 fn add(count: &mut usize, limit: usize, reason: &'static str) -> Checked {

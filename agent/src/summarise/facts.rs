@@ -124,7 +124,7 @@ impl Table {
             guessed: end.guessed,
             socket: true,
             own: has_own_ends(self.own, &id),
-            first_seen_unix_ns: moment.clock.unix_ns(moment.now_ns),
+            first_seen_unix_ns: moment.clock.packet_unix_ns(moment.now_ns),
             active_ns: moment.now_ns,
             pending: true,
             ..Edge::default()

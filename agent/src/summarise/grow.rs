@@ -42,7 +42,7 @@ impl Table {
         if let Target::Edge(id) = target
             && let Some(edge) = self.edges.get_mut(&id)
         {
-            edge.first_seen_unix_ns = edge.first_seen_unix_ns.min(moment.clock.unix_ns(delta.first_ns));
+            edge.first_seen_unix_ns = edge.first_seen_unix_ns.min(moment.clock.packet_unix_ns(delta.first_ns));
             edge.path_changed |= changed;
         }
         self.add(target, orientation.forward, delta, at, moment, folded);
@@ -117,7 +117,7 @@ impl Table {
             incarnation: moment.next_seq,
             guessed: orientation.guessed,
             own: is_own(self.own, key),
-            first_seen_unix_ns: moment.clock.unix_ns(first_ns),
+            first_seen_unix_ns: moment.clock.packet_unix_ns(first_ns),
             active_ns: moment.now_ns,
             pending: true,
             ..Edge::default()

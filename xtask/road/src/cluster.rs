@@ -3,6 +3,8 @@
 use wire::v1::{ClockOffset, Counters, Edge, Point, Report};
 
 const SECOND: u64 = 1_000_000_000;
+/// Agents tell times of packets by this.
+const TICK: u64 = 1_000_000;
 /// When it begins, in nanoseconds since 1970.
 pub(crate) const START: u64 = 1_795_000_000 * SECOND;
 /// Agents' times are a few ticks' old.
@@ -36,6 +38,10 @@ impl Random {
     }
 }
 
+fn by_tick(time: u64) -> u64 {
+    time - time % TICK
+}
+
 fn place(value: u64) -> usize {
     usize::try_from(value).unwrap_or(usize::MAX)
 }
@@ -58,7 +64,7 @@ impl Cluster {
                     port: [8080, 5432, 6379, 443, 9090][place(random.below(5))],
                     rate: 1 + random.below(500),
                     bytes: 80 + random.below(900),
-                    born: START - AGE - random.below(SECOND),
+                    born: by_tick(START - AGE - random.below(SECOND)),
                 }
             })
             .collect();
@@ -117,8 +123,8 @@ fn row(link: &Link, side: i32, now: u64) -> Edge {
         established: 1 + sent / 9,
         closed: sent / 9,
         first_seen_unix_ns: link.born,
-        forward_last_unix_ns: link.born + sent * (SECOND / link.rate),
-        reverse_last_unix_ns: link.born + answered * (SECOND / link.rate),
+        forward_last_unix_ns: by_tick(link.born + sent * (SECOND / link.rate)),
+        reverse_last_unix_ns: by_tick(link.born + answered * (SECOND / link.rate)),
         point: Point::Pod.into(),
         ..Edge::default()
     }

@@ -185,7 +185,9 @@ fn row(world: &World, edge: &world::Edge, side: i32, device: u64, incarnation: u
         payload_bytes: skbs * bytes,
     };
     // The time of the last packet, not of the reading: rates are taken between packets.
-    let last = |skbs: u64, rate: f64| if skbs == 0 { 0 } else { edge.born + (skbs as f64 / rate * 1e9) as u64 };
+    let last = |skbs: u64, rate: f64| {
+        if skbs == 0 { 0 } else { world::by_tick(edge.born + (skbs as f64 / rate * 1e9) as u64) }
+    };
     let connections = if edge.protocol == 6 { 1 + sent / 9 } else { 0 };
     Edge {
         client: world.address_of(edge.client).octets().to_vec(),

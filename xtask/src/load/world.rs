@@ -83,6 +83,11 @@ impl Random {
     }
 }
 
+/// Nanoseconds since 1970 by the unit of agents' times of packets.
+pub(super) fn by_tick(time: u64) -> u64 {
+    time - time % 1_000_000
+}
+
 /// Nanoseconds since 1970.
 pub(super) fn now() -> u64 {
     let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
@@ -200,7 +205,16 @@ impl World {
             self.of_node[usize::from(self.pods[server].node)].0.push((index, 2));
         }
         let bytes = 80 + self.random.below(900) as u64;
-        self.edges.push(Edge { client: End::Pod(client), server, port, protocol, rate, bytes, born: now(), lost });
+        self.edges.push(Edge {
+            client: End::Pod(client),
+            server,
+            port,
+            protocol,
+            rate,
+            bytes,
+            born: by_tick(now()),
+            lost,
+        });
     }
 
     /// Other pods in the places of some, with other names and addresses; their edges begin anew.
@@ -214,7 +228,7 @@ impl World {
             (pod.name, pod.address, pod.created) = (name, address, now() / 1_000_000_000);
             pod.generation += 1;
             for edge in &self.of_pod[place] {
-                self.edges[*edge].born = now();
+                self.edges[*edge].born = by_tick(now());
             }
         }
     }
