@@ -18,6 +18,9 @@ pub const MAX_DECODED_BYTES: usize = 32 << 20;
 /// The longest node name, in bytes (RFC 1123 subdomain, as Kubernetes has it).
 pub const MAX_NODE_NAME_BYTES: usize = 253;
 
+/// What columns leave to zstd are texts, of which reports have few.
+const LEVEL: i32 = 3;
+
 /// The largest window a frame may ask the decoder to keep, as a power of two: that of [`MAX_DECODED_BYTES`].
 const MAX_WINDOW_LOG: u32 = 25;
 
@@ -70,12 +73,12 @@ impl DecodeError {
     }
 }
 
-/// Encodes a report: its edges in columns, then protobuf, then zstd at level 1. The order of the edges is lost.
+/// Encodes a report: its edges in columns, then protobuf, then zstd. The order of the edges is lost.
 ///
 /// # Errors
 /// When zstd fails, which it does only out of memory.
 pub fn encode_report(report: &Report) -> std::io::Result<Vec<u8>> {
-    let (edge_columns, edges) = columns::fold(&report.edges);
+    let (edge_columns, edges) = columns::fold(&report.edges, report.sampled_unix_ns);
     // All but the edges, which are most of it.
     let packed = Report {
         version: report.version,
@@ -103,7 +106,7 @@ pub fn encode_report(report: &Report) -> std::io::Result<Vec<u8>> {
         flow_events: report.flow_events.clone(),
         edge_columns,
     };
-    zstd::bulk::compress(&packed.encode_to_vec(), 1)
+    zstd::bulk::compress(&packed.encode_to_vec(), LEVEL)
 }
 
 /// Decodes and checks a report.
@@ -126,7 +129,7 @@ pub fn decode_report(body: &[u8]) -> Result<Report, DecodeError> {
     let mut report = Report::decode(decoded.as_slice())?;
     if let Some(columns) = report.edge_columns.take() {
         drop(decoded);
-        columns::unfold(columns, &mut report.edges)?;
+        columns::unfold(columns, report.sampled_unix_ns, &mut report.edges)?;
         limits::check_buckets(&report.edges)?;
     }
     check(&report)?;

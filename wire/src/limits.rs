@@ -157,7 +157,7 @@ fn column_lengths(
 ) -> Checked {
     fields(&mut columns, &mut |tag, mut body| match tag {
         2 => add(kinds, MAX_EDGES, "more than 65,536 kinds of edges"),
-        22 => {
+        16 => {
             add(lists, MAX_EDGES, "more than 65,536 lists of owners")?;
             let mut owners = 0;
             fields(&mut body, &mut |tag, _| match tag {
@@ -165,7 +165,7 @@ fn column_lengths(
                 _ => Ok(()),
             })
         }
-        24 => {
+        17 => {
             add(edges, MAX_EDGES, "more than 65,536 edges")?;
             edge_lengths(body, all)
         }

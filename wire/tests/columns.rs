@@ -175,7 +175,6 @@ fn edges_that_are_alike_take_a_few_bytes_each() {
 /// Columns of one edge, as they would be written by hand.
 fn columns() -> EdgeColumns {
     EdgeColumns {
-        rows: 1,
         kinds: vec![EdgeKind { side: 1, ..EdgeKind::default() }],
         v4_count: 2,
         locals: Some(LocalColumns { count: 1, ..LocalColumns::default() }),
@@ -210,13 +209,7 @@ fn places_that_do_not_exist_are_refused() {
     columns_refused("an end has no address", |columns| columns.v4_count = 0);
     columns_refused("more addresses than edges have", |columns| columns.v4_count = 3);
     columns_refused("more addresses than edges have", |columns| columns.v6_count = 3);
-    columns_refused("an edge has no local end", |columns| columns.locals = None);
-    columns_refused("an edge has no local end", |columns| columns.rows = 2);
-    columns_refused("local ends have more edges than there are", |columns| (columns.rows, columns.v4_count) = (0, 0));
-    let local = |columns: &mut EdgeColumns| columns.locals.get_or_insert_default().count = 2;
-    columns_refused("local ends have more edges than there are", local);
-    let rows = |columns: &mut EdgeColumns| columns.locals.get_or_insert_default().rows = ONE.to_vec();
-    columns_refused("local ends have more edges than there are", rows);
+    columns_refused("more addresses than edges have", |columns| columns.locals = None);
     columns_refused("an edge's owners are in no list", |columns| columns.owners = ONE.to_vec());
     columns_refused("what is beside the columns is of no edge", |columns| columns.rest = vec![Edge::default(); 2]);
     columns_refused("a column is broken, or shorter than its rows", |columns| columns.opened = vec![0b10]);
@@ -234,7 +227,6 @@ fn columns_refused(why: &str, change: impl FnOnce(&mut EdgeColumns)) {
 #[test]
 fn columns_are_bounded() {
     let many = |rows: u32, columns: &mut EdgeColumns| {
-        columns.rows = rows;
         // Of the one local end, in the form of a number.
         let length = 64 - u64::from(rows - 1).leading_zeros();
         let below = u64::from(rows - 1) & !(1 << (length - 1));
@@ -243,6 +235,7 @@ fn columns_are_bounded() {
     };
     assert_eq!(verdict(|columns| many(65_536, columns)), "ok");
     columns_refused("more than 65,536 edges", |columns| many(65_537, columns));
+    columns_refused("more than 65,536 edges", |columns| columns.locals.get_or_insert_default().count = u32::MAX);
     let mut both = Report { edge_columns: Some(columns()), ..report(Vec::new()) };
     let plain = decode_report(&encode_report(&report(vec![plain()])).expect("encode")).expect("decode");
     both.edges = vec![plain.edges[0].clone(); 65_535];

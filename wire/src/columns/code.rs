@@ -5,7 +5,7 @@ use super::bits::{Reader, Writer};
 /// The longest code, in bits.
 const MAX_LENGTH: u32 = 7;
 /// Bits that a code's length takes.
-pub(super) const LENGTH_BITS: u32 = 3;
+const LENGTH_BITS: u32 = 3;
 const CODES: usize = 1 << MAX_LENGTH;
 /// Symbols at the most: as many as there are lengths of numbers.
 pub(super) const MAX_SYMBOLS: usize = 65;
@@ -59,9 +59,15 @@ pub(super) fn codes(lengths: &[u8]) -> Vec<(u64, u32)> {
     codes
 }
 
-/// Writes the lengths.
+/// Bits that a code takes.
+pub(super) fn bits(lengths: &[u8]) -> u64 {
+    (lengths.len() as u64 - 1) * u64::from(LENGTH_BITS)
+}
+
+/// Writes the lengths of all codes but the last symbol's, which makes them complete.
 pub(super) fn write(lengths: &[u8], to: &mut Writer) {
-    lengths.iter().for_each(|length| to.put(u64::from(*length), LENGTH_BITS));
+    let all_but_last = lengths.split_last().map_or(lengths, |(_, others)| others);
+    all_but_last.iter().for_each(|length| to.put(u64::from(*length), LENGTH_BITS));
 }
 
 /// Symbols by the next bits of a stream.
@@ -74,15 +80,13 @@ impl Table {
 
     /// Reads the code of so many symbols. None where it is not complete, or there are too many.
     pub(super) fn read(count: usize, from: &mut Reader<'_>) -> Option<Self> {
-        if count > MAX_SYMBOLS {
-            return None;
-        }
         let mut lengths = [0; MAX_SYMBOLS];
-        lengths[..count].fill_with(|| from.take(LENGTH_BITS) as u8);
-        let room: usize = lengths.iter().filter(|length| **length > 0).map(|length| CODES >> length).sum();
-        if room != CODES {
-            return None;
-        }
+        let (last, others) = lengths.get_mut(..count)?.split_last_mut()?;
+        others.fill_with(|| from.take(LENGTH_BITS) as u8);
+        let taken: usize = others.iter().filter(|length| **length > 0).map(|length| CODES >> length).sum();
+        // A code of n bits takes 2^-n of the room.
+        let room = CODES.checked_sub(taken).filter(|room| room.is_power_of_two() && *room < CODES)?;
+        *last = (MAX_LENGTH - room.trailing_zeros()) as u8;
         let mut table = Self::EMPTY;
         for (symbol, (code, length)) in codes(&lengths[..count]).into_iter().enumerate().filter(|(_, code)| code.1 > 0)
         {

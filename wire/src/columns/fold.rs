@@ -19,8 +19,8 @@ struct Row<'a> {
     remote: u32,
 }
 
-/// Columns of all edges that fit into some, and the others.
-pub(crate) fn fold(edges: &[Edge]) -> (Option<EdgeColumns>, Vec<Edge>) {
+/// Columns of all edges that fit into some, and the others; times are told by how far they are from when the report was sampled.
+pub(crate) fn fold(edges: &[Edge], sampled_unix_ns: u64) -> (Option<EdgeColumns>, Vec<Edge>) {
     let fits = |edge: &&Edge| {
         let sides = [Side::Client, Side::Server].map(i32::from);
         sides.contains(&edge.side) && ends(edge).iter().all(|end| matches!(end.len(), 4 | 16))
@@ -33,7 +33,6 @@ pub(crate) fn fold(edges: &[Edge]) -> (Option<EdgeColumns>, Vec<Edge>) {
     }
     let each = |of: &dyn Fn(&Edge) -> u64| pack(rows.iter().map(|row| of(row.edge)));
     let each_signed = |of: &dyn Fn(&Edge) -> u64| pack_signed(rows.iter().map(|row| of(row.edge)));
-    columns.rows = count(rows.len());
     locals(&rows, &mut columns);
     kinds(&rows, &mut columns);
     owners(&rows, &mut columns);
@@ -49,7 +48,7 @@ pub(crate) fn fold(edges: &[Edge]) -> (Option<EdgeColumns>, Vec<Edge>) {
     columns.forward = way(&rows, forward, |edge| segments_unit(edge.opened, None));
     let reverse = |edge: &Edge| edge.reverse.unwrap_or_default();
     columns.reverse = way(&rows, reverse, |edge| segments_unit(edge.opened, Some(&forward(edge))));
-    columns.times = Some(times(&rows));
+    columns.times = Some(times(&rows, sampled_unix_ns));
     columns.sockets = sockets(&rows);
     (Some(columns), others)
 }
@@ -233,25 +232,22 @@ fn way(rows: &[Row<'_>], of: impl Fn(&Edge) -> Counters, unit: impl Fn(&Edge) ->
     (columns != WayColumns::default()).then_some(columns)
 }
 
-fn times(rows: &[Row<'_>]) -> TimeColumns {
+fn times(rows: &[Row<'_>], sampled_unix_ns: u64) -> TimeColumns {
     let of = |edge: &Edge| [edge.first_seen_unix_ns, edge.forward_last_unix_ns, edge.reverse_last_unix_ns];
     let all = || rows.iter().flat_map(|row| of(row.edge)).filter(|time| *time != 0);
-    let first = all().min().unwrap_or(0);
-    let unit = all().fold(0, |unit, time| common_divisor(unit, time - first)).max(1);
-    let last = all().map(|time| (time - first) / unit).max().unwrap_or(0);
+    let last = all().max().unwrap_or(0);
+    let unit = all().fold(0, |unit, time| common_divisor(unit, last - time)).max(1);
     // 0 where there is none.
-    let units = |time: u64| if time == 0 { last } else { (time - first) / unit };
-    let each = |value: &dyn Fn([u64; 3]) -> u64| pack(rows.iter().map(|row| value(of(row.edge))));
+    let units = |time: u64| if time == 0 { 0 } else { (last - time) / unit };
+    let each = |value: fn([u64; 3]) -> u64| pack(rows.iter().map(|row| units(value(of(row.edge)))));
     TimeColumns {
-        first_unix_ns: first,
+        last_ns: last.wrapping_sub(sampled_unix_ns).cast_signed(),
         unit_ns: unit,
-        last,
-        first_seen: each(&|[seen, ..]| if seen == 0 { 0 } else { units(seen) }),
-        forward_last: each(&|[_, forward, _]| last - units(forward)),
+        first_seen: each(|[seen, ..]| seen),
+        forward_last: each(|[_, forward, _]| forward),
         reverse_last: pack_signed(rows.iter().map(|row| match of(row.edge) {
             [.., 0] => 0,
-            [_, 0, reverse] => last - units(reverse),
-            [_, forward, reverse] => units(forward).wrapping_sub(units(reverse)),
+            [_, forward, reverse] => units(reverse).wrapping_sub(units(forward)),
         })),
     }
 }

@@ -103,7 +103,7 @@ impl Plan {
 /// Bits of all symbols by their code, and of the code.
 fn code_bits(counts: &[u32], code: &[u8]) -> u64 {
     let symbols: u64 = counts.iter().zip(code).map(|(count, length)| u64::from(*count) * u64::from(*length)).sum();
-    symbols + code.len() as u64 * u64::from(code::LENGTH_BITS)
+    symbols + code::bits(code)
 }
 
 /// What is above the least, by its length.

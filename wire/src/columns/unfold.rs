@@ -18,17 +18,16 @@ fn invalid<T>(reason: &'static str) -> Result<T, DecodeError> {
 }
 
 /// Adds the columns' edges to those that are there.
-pub(crate) fn unfold(columns: EdgeColumns, edges: &mut Vec<Edge>) -> Result<(), DecodeError> {
-    let rows = columns.rows as usize;
-    if rows.saturating_add(edges.len()) > MAX_EDGES {
+pub(crate) fn unfold(columns: EdgeColumns, sampled_unix_ns: u64, edges: &mut Vec<Edge>) -> Result<(), DecodeError> {
+    let mut locals = Locals::open(columns.locals.as_ref());
+    let Some(rows) = Locals::open(columns.locals.as_ref()).rows(MAX_EDGES - edges.len().min(MAX_EDGES)) else {
         return invalid("more than 65,536 edges");
-    }
+    };
     if columns.kinds.iter().any(|kind| kind.tunnel.len() > MAX_TUNNEL_BYTES) {
         return invalid("a tunnel's kind is over 16 bytes");
     }
     let addresses = Addresses::read(&columns, rows)?;
-    let mut locals = Locals::open(columns.locals.as_ref());
-    let mut times = Times::open(columns.times.as_ref());
+    let mut times = Times::open(columns.times.as_ref(), sampled_unix_ns);
     let mut ways = [&columns.forward, &columns.reverse].map(|way| Way::open(way.as_ref()));
     let mut sockets = SocketRows::open(columns.sockets.as_ref());
     let mut owners = OwnerLists::open(&columns.owner_lists);
@@ -54,8 +53,7 @@ pub(crate) fn unfold(columns: EdgeColumns, edges: &mut Vec<Edge>) -> Result<(), 
             return invalid("an edge is of no kind");
         };
         let mut edge = rest.next(row);
-        let Some(is_first) = locals.next() else { return invalid("an edge has no local end") };
-        far = if is_first { remote.next() } else { far.wrapping_add(remote.next()) };
+        far = if locals.next() { remote.next() } else { far.wrapping_add(remote.next()) };
         let [near, far] = [locals.address, far].map(|at| addresses.get(at));
         let (Some(near), Some(far)) = (near, far) else { return invalid("an end has no address") };
         [edge.client, edge.server] = if kind.side == i32::from(Side::Server) { [far, near] } else { [near, far] };
@@ -153,8 +151,7 @@ impl Addresses {
 /// The local end of one edge after the other.
 struct Locals<'a> {
     columns: [Column<'a>; 4],
-    /// Local ends that are not begun.
-    left: u32,
+    count: u32,
     /// Edges of the one that is begun.
     rows: u64,
     address: u64,
@@ -173,7 +170,7 @@ impl<'a> Locals<'a> {
                 open(|columns| &columns.cgroup),
                 open(|columns| &columns.rows),
             ],
-            left: columns.map_or(0, |columns| columns.count),
+            count: columns.map_or(0, |columns| columns.count),
             rows: 0,
             address: 0,
             device: 0,
@@ -181,11 +178,20 @@ impl<'a> Locals<'a> {
         }
     }
 
-    /// Goes on to the next edge's. Says whether it is another one's than the last edge's; none where there is none.
-    fn next(&mut self) -> Option<bool> {
+    /// Edges of all, unless they are more.
+    fn rows(mut self, most: usize) -> Option<usize> {
+        let mut sum = 0usize;
+        let [.., rows] = &mut self.columns;
+        for _ in 0..self.count {
+            sum = sum.checked_add(place(rows.next())?)?.checked_add(1).filter(|sum| *sum <= most)?;
+        }
+        Some(sum)
+    }
+
+    /// Goes on to the next edge's. Says whether it is another one's than the last edge's.
+    fn next(&mut self) -> bool {
         let other = self.rows == 0;
         if other {
-            self.left = self.left.checked_sub(1)?;
             let [address, device, cgroup, rows] = &mut self.columns;
             self.address = self.address.wrapping_add(address.next());
             self.device = self.device.wrapping_add(device.next());
@@ -193,13 +199,10 @@ impl<'a> Locals<'a> {
             self.rows = rows.next().saturating_add(1);
         }
         self.rows -= 1;
-        Some(other)
+        other
     }
 
     fn close(&self) -> Result<(), DecodeError> {
-        if self.left > 0 || self.rows > 0 {
-            return invalid("local ends have more edges than there are");
-        }
         self.columns.iter().try_for_each(Column::close)
     }
 }
@@ -239,41 +242,36 @@ impl<'a> Way<'a> {
 /// Times of one edge after the other.
 struct Times<'a> {
     columns: [Column<'a>; 3],
-    first: u64,
-    unit: u64,
     last: u64,
+    unit: u64,
 }
 
 impl<'a> Times<'a> {
-    fn open(columns: Option<&'a TimeColumns>) -> Self {
+    fn open(columns: Option<&'a TimeColumns>, sampled_unix_ns: u64) -> Self {
         let open = |of: fn(&TimeColumns) -> &Vec<u8>| Column::open(bytes(columns, of));
         let signed = |of: fn(&TimeColumns) -> &Vec<u8>| Column::open_signed(bytes(columns, of));
-        let number = |of: fn(&TimeColumns) -> u64| columns.map_or(0, of);
+        let [last, unit] = columns.map_or([0; 2], |columns| [columns.last_ns.cast_unsigned(), columns.unit_ns]);
         Self {
             columns: [
                 open(|columns| &columns.first_seen),
                 open(|columns| &columns.forward_last),
                 signed(|columns| &columns.reverse_last),
             ],
-            first: number(|columns| columns.first_unix_ns),
-            unit: number(|columns| columns.unit_ns),
-            last: number(|columns| columns.last),
+            last: sampled_unix_ns.wrapping_add(last),
+            unit,
         }
     }
 
     /// First seen, last forward, last reverse.
     fn next(&mut self, kind: &EdgeKind) -> [u64; 3] {
-        let [seen, forward, reverse] = &mut self.columns;
-        let (seen, forward, reverse) = (seen.next(), self.last.wrapping_sub(forward.next()), reverse.next());
-        let reverse =
-            if kind.without_forward_last { self.last.wrapping_sub(reverse) } else { forward.wrapping_sub(reverse) };
-        let at = |without: bool, units: u64| {
-            if without { 0 } else { self.first.wrapping_add(self.unit.wrapping_mul(units)) }
+        let [seen, forward, reverse] = self.columns.each_mut().map(Column::next);
+        let at = |without: bool, before: u64| {
+            if without { 0 } else { self.last.wrapping_sub(self.unit.wrapping_mul(before)) }
         };
         [
             at(kind.without_first_seen, seen),
             at(kind.without_forward_last, forward),
-            at(kind.without_reverse_last, reverse),
+            at(kind.without_reverse_last, forward.wrapping_add(reverse)),
         ]
     }
 }
