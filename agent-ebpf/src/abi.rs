@@ -3,8 +3,6 @@
 //! Every type is `zerocopy`: its layout has no padding and any bytes are a value, so user space reads what the kernel
 //! wrote without a cast. Numbers are in host order from here on; addresses are 16 bytes, IPv4 mapped (RFC 4291 §2.5.5.2).
 
-use core::hash::{Hash, Hasher};
-
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 /// Names of the maps in the object.
@@ -104,9 +102,9 @@ pub struct FlowKey {
     pub reserved: [u8; 2],
 }
 
-impl Hash for FlowKey {
+impl core::hash::Hash for FlowKey {
     /// All of it in one go: seven fields, of which two are arrays, are nine writes.
-    fn hash<H: Hasher>(&self, state: &mut H) {
+    fn hash<H: core::hash::Hasher>(&self, state: &mut H) {
         state.write(self.as_bytes());
     }
 }

@@ -262,14 +262,14 @@ impl Node {
 
     fn read_flows(&mut self) -> Result<(), KernelError> {
         let moment = self.moment();
-        let readings = self.kernel.flows()?;
-        let took = Duration::from_nanos(clock::monotonic_ns().saturating_sub(moment.now_ns));
-        self.ledger.drain_seconds.inc_by(took.as_secs_f64());
-        self.ledger.flow_readings.inc_by(readings.len() as u64);
         let device = |ifindex| self.devices.place(ifindex);
-        // Each entry is made whole where it is folded: 20,000 of them wide would be two megabytes to write and to read.
-        let flows = readings.iter().map(|(key, entry)| (key, entry.whole(moment.now_ns)));
+        let mut reading = self.kernel.flows();
+        // Each entry is made whole as it is folded: 20,000 of them side by side would be two megabytes to write and to read.
+        let flows = reading.by_ref().map(|(key, entry)| (key, entry.whole(moment.now_ns)));
         let mut folded = self.table.fold(flows, moment, device);
+        let read = reading.end().map_err(KernelError::Batch)?;
+        self.ledger.drain_seconds.inc_by(Duration::from_nanos(read.took_ns).as_secs_f64());
+        self.ledger.flow_readings.inc_by(read.entries);
         for key in std::mem::take(&mut folded.ended) {
             let last = self.kernel.take_flow(&key, moment.now_ns)?;
             let end = self.table.finish(&key, last.as_ref(), moment, device);
@@ -289,7 +289,7 @@ impl Node {
         self.table.retire(moment.now_ns, moment.next_seq);
         self.losses = self.kernel.losses()?;
         self.ledger.drains.inc();
-        self.ledger.flows.set(i64::try_from(readings.len()).unwrap_or(i64::MAX));
+        self.ledger.flows.set(i64::try_from(read.entries).unwrap_or(i64::MAX));
         self.ledger.edges.set(i64::try_from(self.table.held()).unwrap_or(i64::MAX));
         Ok(())
     }

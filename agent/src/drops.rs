@@ -128,12 +128,7 @@ impl Drops {
     }
 
     /// Folds current readings.
-    pub fn fold<'a>(
-        &mut self,
-        readings: impl Iterator<Item = (&'a DropKey, &'a DropTotals)>,
-        moment: Moment,
-        table: &mut Table,
-    ) -> Folded {
+    pub fn fold(&mut self, readings: &[(DropKey, DropTotals)], moment: Moment, table: &mut Table) -> Folded {
         let mut folded = Folded::default();
         let mut grown = Vec::new();
         for (key, totals) in readings {

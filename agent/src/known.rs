@@ -83,10 +83,10 @@ impl Known {
         self.missed = facts.missed();
         let owners = &mut self.owners;
         let whose = |key: &_, totals: &_| owners.whose(key, totals, moment.now_ns);
-        let of_sockets = self.sockets.fold(sockets.iter(), moment, table, whose);
+        let of_sockets = self.sockets.fold(&sockets, moment, table, whose);
         // What packets told of a cgroup, and no socket: UDP has none of those facts.
         table.own_cgroups(moment, |cgroup| owners.of_cgroup(cgroup, moment.now_ns));
-        let of_drops = self.drops.fold(drops.iter(), moment, table);
+        let of_drops = self.drops.fold(&drops, moment, table);
         facts.forget(&of_sockets.idle, &of_drops.idle)?;
         Ok((of_sockets.active || of_drops.active, of_drops.dropped))
     }

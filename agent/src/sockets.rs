@@ -51,9 +51,9 @@ impl Sockets {
     }
 
     /// Folds current readings. `owner` says whose the sockets of an entry are.
-    pub fn fold<'a>(
+    pub fn fold(
         &mut self,
-        readings: impl Iterator<Item = (&'a SocketKey, &'a SocketTotals)>,
+        readings: &[(SocketKey, SocketTotals)],
         moment: Moment,
         table: &mut Table,
         mut owner: impl FnMut(&SocketKey, &SocketTotals) -> Whose,

@@ -234,22 +234,38 @@ impl Table {
     }
 
     /// Folds current readings of flows. `place` says where an interface index is.
-    pub fn fold<'a>(
+    pub fn fold(
         &mut self,
-        readings: impl Iterator<Item = (&'a FlowKey, FlowTotals)> + Clone,
+        readings: impl Iterator<Item = (FlowKey, FlowTotals)>,
         moment: Moment,
         place: impl Fn(u32) -> Place,
     ) -> Folded {
-        self.look_onward(&readings, moment, &place);
-        let mut folded = Folded { active: !self.waiting.is_empty(), ..Folded::default() };
+        let mut folded = Folded::default();
+        // What is known of pods' devices, which is nearly all, is read as it comes; the rest when all of it is there.
+        let mut rest = Vec::new();
+        for (key, totals) in readings {
+            let at = place(key.ifindex);
+            let known = at.class == Class::Pod && !self.waits(&key);
+            if !known || !self.read(&key, &totals, at, moment, &mut folded) {
+                rest.push((key, totals));
+            }
+            let idle_ns = moment.now_ns.saturating_sub(totals.last_ns);
+            let closed = totals.tcp_state & (tcp_state::FIN | tcp_state::RESET) != 0;
+            if idle_ns > IDLE_AFTER_NS || (closed && idle_ns > CLOSED_AFTER_NS) {
+                folded.ended.push(key);
+            }
+        }
+        self.look_onward(&rest, moment, &place);
+        folded.active |= !self.waiting.is_empty();
         let mut lesser = Vec::new();
         // Flows that know who opened come first, so that the other way of the same connection need not guess.
-        for (key, totals) in readings.clone() {
+        for reading in &rest {
+            let (key, totals) = reading;
             let at = place(key.ifindex);
             let known = known_orientation(key, totals.tcp_state);
             if at.class != Class::Pod {
-                self.meet(key, &totals, at);
-                lesser.push((at, known.is_none(), key, totals));
+                self.meet(key, totals, at);
+                lesser.push((at, known.is_none(), reading));
             } else if let Some(orientation) = known
                 && !self.flows.contains_key(key)
                 && !self.waits(key)
@@ -257,27 +273,22 @@ impl Table {
                 self.enter(key, orientation, FlowTotals::default(), at, moment, &mut folded);
             }
         }
-        for (key, totals) in readings {
+        for (key, totals) in &rest {
             let at = place(key.ifindex);
             if self.waits(key) {
-                self.hold(key, &totals);
+                self.hold(key, totals);
             } else if at.class == Class::Pod {
                 if !self.flows.contains_key(key) {
                     let orientation = self.orientation_of_new(key, pod_end(key, at));
                     self.enter(key, orientation, FlowTotals::default(), at, moment, &mut folded);
                 }
-                self.read(key, &totals, at, moment, &mut folded);
-            }
-            let idle_ns = moment.now_ns.saturating_sub(totals.last_ns);
-            let closed = totals.tcp_state & (tcp_state::FIN | tcp_state::RESET) != 0;
-            if idle_ns > IDLE_AFTER_NS || (closed && idle_ns > CLOSED_AFTER_NS) {
-                folded.ended.push(*key);
+                self.read(key, totals, at, moment, &mut folded);
             }
         }
         // The better class first: the lesser one then finds its path owned.
-        lesser.sort_by_key(|(at, guesses, ..)| (at.class, *guesses));
-        for (at, _, key, totals) in lesser {
-            self.read_lesser(key, &totals, at, moment, false, &mut folded);
+        lesser.sort_by_key(|(at, guesses, _)| (at.class, *guesses));
+        for (at, _, (key, totals)) in lesser {
+            self.read_lesser(key, totals, at, moment, false, &mut folded);
         }
         self.release_unmapped(moment, &place, &mut folded);
         self.paths.forget_loose(moment.now_ns);
@@ -296,7 +307,9 @@ impl Table {
         let at = place(key.ifindex);
         let known = self.flows.get(key).map(|flow| flow.counted);
         match (at.class, last.or(known.as_ref())) {
-            (Class::Pod, Some(totals)) => self.read(key, totals, at, moment, &mut folded),
+            (Class::Pod, Some(totals)) => {
+                self.read(key, totals, at, moment, &mut folded);
+            }
             (_, Some(totals)) => self.read_lesser(key, totals, at, moment, true, &mut folded),
             (_, None) => {}
         }
@@ -353,13 +366,13 @@ impl Table {
         target
     }
 
-    /// Reads a pod device's flow.
-    fn read(&mut self, key: &FlowKey, totals: &FlowTotals, at: Place, moment: Moment, folded: &mut Folded) {
+    /// Reads a pod device's flow; false if it is not known.
+    fn read(&mut self, key: &FlowKey, totals: &FlowTotals, at: Place, moment: Moment, folded: &mut Folded) -> bool {
         let path = PathKey::of(&self.as_counted(key, at).0, at.class);
-        let Some(flow) = self.flows.get_mut(key) else { return };
+        let Some(flow) = self.flows.get_mut(key) else { return false };
         let delta = totals.since(&flow.counted);
         if !grew(&delta) {
-            return;
+            return true;
         }
         flow.counted = *totals;
         let (mut target, mut orientation) = (flow.target, flow.orientation);
@@ -374,6 +387,7 @@ impl Table {
             orientation = known;
         }
         self.grow(target, orientation, &delta, at, changed, moment, folded);
+        true
     }
 }
 

@@ -261,7 +261,7 @@ fn of_several_hooks_the_one_that_counts_tells() {
         tcp_state: tcp_state::OPENER,
         ..FlowTotals::default()
     };
-    let readings = [(&uplink.key, totals(1_001)), (&pod.key, totals(1_000))];
+    let readings = [(uplink.key, totals(1_001)), (pod.key, totals(1_000))];
     let moment = |now_ns| Moment { now_ns, clock: CLOCK, next_seq: 1 };
     table.fold(readings.into_iter(), moment(2_000), place);
     events.settle(2_000, |key, role| table.sight(key, role, place(key.ifindex)));

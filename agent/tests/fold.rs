@@ -56,7 +56,7 @@ fn unmapped(flags: u8) -> Event {
 }
 
 fn fold(table: &mut Table, readings: &[(FlowKey, FlowTotals)], moment: Moment) -> Vec<FlowKey> {
-    table.fold(readings.iter().map(|(key, totals)| (key, *totals)), moment, |_| AT).ended
+    table.fold(readings.iter().copied(), moment, |_| AT).ended
 }
 
 fn only(table: &mut Table, seq: u64) -> Edge {
@@ -236,11 +236,11 @@ fn our_own_reports_are_marked_and_wake_nobody() {
     fold(&mut late, &[(key, totals(1, tcp_state::OPENER, 1))], at(1, 1));
     late.set_own(own);
     assert!(only(&mut late, 1).own);
-    assert!(!late.fold([(&key, totals(2, tcp_state::OPENER, 2))].into_iter(), at(2, 2), |_| AT).active);
+    assert!(!late.fold([(key, totals(2, tcp_state::OPENER, 2))].into_iter(), at(2, 2), |_| AT).active);
     // Known before.
     let mut table = table(10);
     table.set_own(own);
-    let folded = table.fold([(&sent(50_000, 7381, 6), totals(1, tcp_state::OPENER, 1))].into_iter(), at(1, 1), |_| AT);
+    let folded = table.fold([(sent(50_000, 7381, 6), totals(1, tcp_state::OPENER, 1))].into_iter(), at(1, 1), |_| AT);
     assert!(!folded.active && folded.edges_new == 0);
     assert!(only(&mut table, 1).own);
 }

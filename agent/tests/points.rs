@@ -71,7 +71,7 @@ fn totals(skbs: u64, first_ns: u64, last_ns: u64) -> FlowTotals {
 }
 
 fn fold(table: &mut Table, now_ns: u64, readings: &[(FlowKey, FlowTotals)]) {
-    table.fold(readings.iter().map(|(key, totals)| (key, *totals)), at(now_ns), place);
+    table.fold(readings.iter().copied(), at(now_ns), place);
 }
 
 fn edges(table: &mut Table) -> Vec<Edge> {
@@ -328,7 +328,7 @@ fn outer_packets_between_nodes_are_a_layer_of_their_own() {
     // Through a pod's device the same packets would be the pod's own business.
     readings.push((outer(POD, PEER, Direction::Ingress, 40_000, 8_472), seen));
     readings.last_mut().expect("just pushed").0.ifindex = VETH;
-    let folded = table.fold(readings.iter().map(|(key, totals)| (key, *totals)), at(SECOND + HOLD_NS), place);
+    let folded = table.fold(readings.iter().copied(), at(SECOND + HOLD_NS), place);
     assert_eq!(folded.edges_new, 1, "a tunnel moves with what it carries and hurries nobody");
     let mut edges = edges(&mut table);
     edges.sort_by_key(|edge| edge.tunnel.clone());

@@ -66,7 +66,7 @@ fn totals(skbs: u64, first_ms: u64, opening: Option<u32>) -> FlowTotals {
 
 fn fold(table: &mut Table, now_ms: u64, readings: &[(FlowKey, FlowTotals)]) {
     let moment = Moment { now_ns: now_ms * MS, clock: WallClock { offset_ns: 0 }, next_seq: 1 };
-    table.fold(readings.iter().map(|(key, totals)| (key, *totals)), moment, place);
+    table.fold(readings.iter().copied(), moment, place);
 }
 
 fn edges(table: &mut Table) -> Vec<Edge> {

@@ -12,10 +12,12 @@ use crate::{
     via::{Client, End, destination, source},
 };
 
+type Reading = (FlowKey, FlowTotals);
+
 /// A flow that left a pod's device and may be seen again under another destination.
 struct Asked<'a> {
     key: &'a FlowKey,
-    totals: FlowTotals,
+    totals: &'a FlowTotals,
     /// It was seen further on as it is.
     direct: bool,
 }
@@ -63,14 +65,9 @@ impl Table {
         }
     }
 
-    /// Looks where new flows of pods lead, before any of them is counted. Those that were not seen further on yet wait for
+    /// Looks where new flows of pods lead, before any of them is counted; `readings` are those and what lesser classes saw. Those that were not seen further on yet wait for
     /// a moment: the packet is on its way.
-    pub(super) fn look_onward<'a>(
-        &mut self,
-        readings: &(impl Iterator<Item = (&'a FlowKey, FlowTotals)> + Clone),
-        moment: Moment,
-        place: &impl Fn(u32) -> Place,
-    ) {
+    pub(super) fn look_onward(&mut self, readings: &[Reading], moment: Moment, place: &impl Fn(u32) -> Place) {
         self.look_astray(readings, place);
         let waited = std::mem::take(&mut self.waiting);
         self.ask_onward(readings, moment, place);
@@ -88,16 +85,12 @@ impl Table {
 
     /// Finds clients whose packets go on to another backend than the one they are joined with: the node sent them elsewhere
     /// in mid-flow. What they send counts where it did, and both edges say that they count the same.
-    fn look_astray<'a>(
-        &mut self,
-        readings: &(impl Iterator<Item = (&'a FlowKey, FlowTotals)> + Clone),
-        place: &impl Fn(u32) -> Place,
-    ) {
+    fn look_astray(&mut self, readings: &[Reading], place: &impl Fn(u32) -> Place) {
         if self.vias.held() == 0 {
             return;
         }
         let mut astray: HashMap<Client, HashSet<End>> = HashMap::new();
-        for (key, _) in readings.clone() {
+        for (key, _) in readings {
             let at = place(key.ifindex);
             let onward = at.class.local_is_source(key) != (at.class == Class::Pod);
             let Some(client) = Client::of(key, true).filter(|_| onward && !self.flows.contains_key(key)) else {
@@ -111,7 +104,7 @@ impl Table {
             return;
         }
         let mut joined = Vec::new();
-        for (key, _) in readings.clone() {
+        for key in self.flows.iter().map(|(key, _)| key).chain(readings.iter().map(|(key, _)| key)) {
             let at = place(key.ifindex);
             if at.class != Class::Pod || !at.class.local_is_source(key) {
                 continue;
@@ -149,19 +142,14 @@ impl Table {
         }
     }
 
-    fn ask_onward<'a>(
-        &mut self,
-        readings: &(impl Iterator<Item = (&'a FlowKey, FlowTotals)> + Clone),
-        moment: Moment,
-        place: &impl Fn(u32) -> Place,
-    ) {
+    fn ask_onward(&mut self, readings: &[Reading], moment: Moment, place: &impl Fn(u32) -> Place) {
         // Without a hook at an uplink nothing can be seen further on.
         if self.home.device == 0 {
             return;
         }
         let mut asked: HashMap<Client, Vec<Asked<'_>>> = HashMap::new();
         let mut answers = Vec::new();
-        for (key, totals) in readings.clone() {
+        for (key, totals) in readings {
             let at = place(key.ifindex);
             if at.class != Class::Pod || self.flows.contains_key(key) {
                 continue;
@@ -170,7 +158,7 @@ impl Table {
             let Some(client) = Client::of(key, is_source) else { continue };
             if !is_source {
                 answers.push((key, totals));
-            } else if self.may_be_virtual(key, &totals, at) {
+            } else if self.may_be_virtual(key, totals, at) {
                 asked.entry(client).or_default().push(Asked { key, totals, direct: false });
             }
         }
@@ -183,7 +171,7 @@ impl Table {
         for (key, totals) in answers {
             let from = source(key);
             let told = self.vias.translate(key, false).is_some();
-            let waits = !told && self.vias.is_virtual(from, key.protocol) && is_young(&totals, moment);
+            let waits = !told && self.vias.is_virtual(from, key.protocol) && is_young(totals, moment);
             if waits || self.waiting.contains_key(&key.reversed()) {
                 self.waiting.insert(*key, 0);
             }
@@ -204,15 +192,17 @@ impl Table {
     }
 
     /// Where the clients' packets were seen after their own devices; marks those that were seen as they are.
-    fn onward<'a>(
+    fn onward(
         &self,
         asked: &mut HashMap<Client, Vec<Asked<'_>>>,
-        readings: &(impl Iterator<Item = (&'a FlowKey, FlowTotals)> + Clone),
+        readings: &[Reading],
         place: &impl Fn(u32) -> Place,
     ) -> HashMap<Client, Vec<Onward>> {
         let mut onward: HashMap<Client, Vec<Onward>> = HashMap::new();
         let mut masqueraded: HashSet<(End, u8)> = HashSet::new();
-        for (key, totals) in readings.clone() {
+        // What was known before was read already.
+        let known = self.flows.iter().map(|(key, flow)| (key, &flow.counted));
+        for (key, totals) in readings.iter().map(|(key, totals)| (key, totals)).chain(known) {
             let at = place(key.ifindex);
             let leaves = at.class.local_is_source(key) != (at.class == Class::Pod);
             if !leaves {
@@ -230,7 +220,7 @@ impl Table {
             let plain = self.paths.seen_by_sender(key) || asked.iter().any(|asked| destination(asked.key) == to);
             let seen = onward.entry(client).or_default();
             if !plain && seen.iter().all(|known| known.to != to) {
-                seen.push(Onward { to, opening: opening(&totals) });
+                seen.push(Onward { to, opening: opening(totals) });
             }
         }
         for asked in asked.values_mut().flatten() {
@@ -244,7 +234,7 @@ impl Table {
         let open: Vec<_> = asked.iter().filter(|asked| !asked.direct).collect();
         for asked in &open {
             // A connection is known by its initial sequence number, which translation leaves as it is.
-            let number = opening(&asked.totals);
+            let number = opening(asked.totals);
             let fits = |onward: &&Onward| number.is_none() || onward.opening.is_none() || onward.opening == number;
             let fitting: Vec<_> = onward.iter().filter(fits).collect();
             let sure = number.is_some() || open.len() == 1;
@@ -255,7 +245,7 @@ impl Table {
                     }
                 }
                 [] => {
-                    if is_young(&asked.totals, moment) {
+                    if is_young(asked.totals, moment) {
                         self.waiting.insert(*asked.key, 0);
                     }
                 }

@@ -139,10 +139,7 @@ impl Agent {
             totals.payload_bytes += 100;
             totals.last_ns = moment.now_ns;
         }
-        self.table.fold(self.flows.iter().map(|(key, totals)| (key, *totals)), moment, |_| Place {
-            class: Class::Pod,
-            device: 4,
-        });
+        self.table.fold(self.flows.iter().copied(), moment, |_| Place { class: Class::Pod, device: 4 });
     }
 
     /// The edges that changed, for a report.

@@ -14,6 +14,7 @@ use aya::{
 };
 use tracing::{debug, info};
 use wire::v1::Hook;
+use zerocopy::FromBytes;
 
 use super::{
     KernelError,
@@ -97,6 +98,15 @@ impl Types {
         let reasons = parsed.as_ref().map(|btf| Reasons::new(&btf.enumerators("skb_drop_reason")));
         Self { offsets: Offsets::new(parsed.as_ref(), own_netns, scoped), reasons: reasons.unwrap_or_default() }
     }
+}
+
+/// Every entry of a map. Nothing of it is kept.
+fn all<K: FromBytes + Copy, V: FromBytes + Copy>(map: &MapData) -> Result<Vec<(K, V)>, KernelError> {
+    let mut batch = Batch::default();
+    let mut reading = batch.read(map.fd().as_fd());
+    let entries = reading.by_ref().collect();
+    reading.end().map_err(KernelError::Batch)?;
+    Ok(entries)
 }
 
 /// The facts' maps, and which hooks fill them.
@@ -190,16 +200,16 @@ impl Facts {
     ///
     /// # Errors
     /// What the kernel answered, when it refused.
-    pub fn sockets(&self) -> Result<Batch<SocketKey, SocketTotals>, KernelError> {
-        Batch::read(self.sockets.fd().as_fd()).map_err(KernelError::Batch)
+    pub fn sockets(&self) -> Result<Vec<(SocketKey, SocketTotals)>, KernelError> {
+        all(&self.sockets)
     }
 
     /// Reads what was dropped.
     ///
     /// # Errors
     /// What the kernel answered, when it refused.
-    pub fn drops(&self) -> Result<Batch<DropKey, DropTotals>, KernelError> {
-        Batch::read(self.drops.fd().as_fd()).map_err(KernelError::Batch)
+    pub fn drops(&self) -> Result<Vec<(DropKey, DropTotals)>, KernelError> {
+        all(&self.drops)
     }
 
     /// Removes entries that have been idle for long. What a program adds in that instant is lost.

@@ -18,7 +18,7 @@ use zerocopy::{FromBytes as _, IntoBytes as _};
 use super::{
     KernelError,
     attach::{Hooks, Pair},
-    batch::{self, Batch},
+    batch::{self, Batch, Reading},
     facts::{Facts, Types},
     hook::Program,
     memlock,
@@ -36,6 +36,7 @@ pub struct Kernel {
     losses: PerCpuArray<MapData, u64>,
     ring: AsyncFd<RingBuf<MapData>>,
     dns: AsyncFd<RingBuf<MapData>>,
+    batch: Batch<FlowKey, FlowEntry>,
     facts: Facts,
     hooks: Hooks,
 }
@@ -77,6 +78,7 @@ impl Kernel {
             losses: PerCpuArray::try_from(losses).map_err(wrong(maps::LOSSES))?,
             ring,
             dns,
+            batch: Batch::default(),
             facts,
             hooks: Hooks::new(tc),
             ebpf,
@@ -151,11 +153,8 @@ impl Kernel {
     }
 
     /// Reads every live flow's entry.
-    ///
-    /// # Errors
-    /// What the kernel answered, when it refused.
-    pub fn flows(&self) -> Result<Batch<FlowKey, FlowEntry>, KernelError> {
-        Batch::read(self.flows.fd().as_fd()).map_err(KernelError::Batch)
+    pub fn flows(&mut self) -> Reading<'_, FlowKey, FlowEntry> {
+        self.batch.read(self.flows.fd().as_fd())
     }
 
     /// Removes a flow that has ended and gives its final totals.
