@@ -65,8 +65,8 @@ impl Table {
         }
     }
 
-    /// Looks where new flows of pods lead, before any of them is counted; `readings` are those and what lesser classes saw. Those that were not seen further on yet wait for
-    /// a moment: the packet is on its way.
+    /// Looks where new flows of pods lead, before any of them is counted; `readings` are those and what lesser classes saw.
+    /// Those that were not seen further on yet wait for a moment: the packet is on its way.
     pub(super) fn look_onward(&mut self, readings: &[Reading], moment: Moment, place: &impl Fn(u32) -> Place) {
         self.look_astray(readings, place);
         let waited = std::mem::take(&mut self.waiting);
