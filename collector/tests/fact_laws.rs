@@ -111,7 +111,7 @@ fn edge(incarnation: u64, change: impl FnOnce(&mut Edge)) -> Edge {
 
 fn report(epoch: u64, seq: u64, acked: u64, edges: Vec<Edge>) -> Report {
     Report {
-        version: 1,
+        version: wire::VERSION,
         node: "n1".to_owned(),
         epoch,
         seq,

@@ -42,7 +42,7 @@ impl World {
         self.seq += 1;
         self.now += SECOND;
         let mut report = Report {
-            version: 1,
+            version: wire::VERSION,
             node: node.to_owned(),
             epoch: 1,
             seq: self.seq,

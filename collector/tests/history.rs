@@ -99,7 +99,7 @@ impl World {
             }
         });
         let report = Report {
-            version: 1,
+            version: wire::VERSION,
             node: "n1".to_owned(),
             epoch: 7,
             seq: self.seq,

@@ -98,7 +98,7 @@ impl Agent {
         let edges = self.table.iter().filter(|(_, entry)| entry.changed > self.acked || entry.expiring);
         let edges = edges.map(|(edge, entry)| wire_edge(*edge, entry)).collect();
         Report {
-            version: 1,
+            version: wire::VERSION,
             node: "n1".to_owned(),
             epoch: self.epoch,
             seq: self.seq,
@@ -278,7 +278,7 @@ proptest! {
     #[test]
     fn any_bytes_are_survived(bytes in prop::collection::vec(any::<u8>(), 0..2_000), flips in prop::collection::vec(any::<(prop::sample::Index, u8)>(), 1..8)) {
         let _ = wire::codec::decode_report(&bytes);
-        let good = Report { version: 1, node: "n".to_owned(), epoch: 1, seq: 1, edges: vec![wire_edge(1, &Entry { incarnation: 1, ..Entry::default() })], ..Report::default() };
+        let good = Report { version: wire::VERSION, node: "n".to_owned(), epoch: 1, seq: 1, edges: vec![wire_edge(1, &Entry { incarnation: 1, ..Entry::default() })], ..Report::default() };
         let mut damaged = wire::codec::encode_report(&good).expect("encode");
         for (at, with) in flips {
             let at = at.index(damaged.len());

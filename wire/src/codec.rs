@@ -128,6 +128,9 @@ pub fn decode_report(body: &[u8]) -> Result<Report, DecodeError> {
     limits::check_lengths(&decoded)?;
     let mut report = Report::decode(decoded.as_slice())?;
     if let Some(columns) = report.edge_columns.take() {
+        if report.version == 1 {
+            return Err(DecodeError::Invalid { reason: "columns in a report of version 1" });
+        }
         drop(decoded);
         columns::unfold(columns, report.sampled_unix_ns, &mut report.edges)?;
         limits::check_buckets(&report.edges)?;

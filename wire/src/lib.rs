@@ -17,7 +17,7 @@ pub mod v1 {
 }
 
 /// The report format this build writes, and the newest it reads.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Path that takes reports on the collector.
 pub const REPORT_PATH: &str = "/v1/reports";

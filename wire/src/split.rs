@@ -44,7 +44,7 @@ mod tests {
     };
 
     fn report(edges: Vec<Edge>) -> Report {
-        Report { version: 1, node: "n1".to_owned(), epoch: 1, seq: 1, edges, ..Report::default() }
+        Report { version: crate::VERSION, node: "n1".to_owned(), epoch: 1, seq: 1, edges, ..Report::default() }
     }
 
     fn plain(index: u32) -> Edge {

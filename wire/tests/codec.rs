@@ -18,7 +18,7 @@ fn valid() -> Report {
         incarnation: 1,
         ..Edge::default()
     };
-    Report { version: 1, node: "n".into(), epoch: 1, seq: 1, edges: vec![edge], ..Report::default() }
+    Report { version: wire::VERSION, node: "n".into(), epoch: 1, seq: 1, edges: vec![edge], ..Report::default() }
 }
 
 fn label_of(change: impl FnOnce(&mut Report)) -> &'static str {
@@ -30,7 +30,8 @@ fn label_of(change: impl FnOnce(&mut Report)) -> &'static str {
 #[test]
 fn each_field_that_must_hold_is_checked() {
     assert_eq!(label_of(|_| {}), "ok");
-    assert_eq!(label_of(|report| report.version = 2), "version");
+    assert_eq!(label_of(|report| report.version = 3), "version");
+    assert_eq!(label_of(|report| report.version = 1), "invalid", "columns came with version 2");
     assert_eq!(label_of(|report| report.version = 0), "version");
     assert_eq!(label_of(|report| report.node.clear()), "invalid");
     assert_eq!(label_of(|report| report.node = "x".repeat(254)), "invalid");

@@ -119,7 +119,7 @@ fn edge() -> impl Strategy<Value = Edge> {
 }
 
 fn report(edges: Vec<Edge>) -> Report {
-    Report { version: 1, node: "n".into(), epoch: 1, seq: u64::MAX, edges, ..Report::default() }
+    Report { version: wire::VERSION, node: "n".into(), epoch: 1, seq: u64::MAX, edges, ..Report::default() }
 }
 
 fn sorted(mut report: Report) -> Report {

@@ -24,7 +24,7 @@ fn edge(change: impl FnOnce(&mut Edge)) -> Edge {
 }
 
 fn report(edges: Vec<Edge>) -> Report {
-    Report { version: 1, node: "n".into(), epoch: 1, seq: 1, edges, ..Report::default() }
+    Report { version: wire::VERSION, node: "n".into(), epoch: 1, seq: 1, edges, ..Report::default() }
 }
 
 fn verdict(report: &Report) -> String {

@@ -31,7 +31,7 @@ fn edge(side: Side, packets: u64, first: Ns, last: Ns) -> Edge {
 
 fn report(node: &str, seq: u64, at: Ns, edges: Vec<Edge>) -> Report {
     Report {
-        version: 1,
+        version: wire::VERSION,
         node: node.to_owned(),
         epoch: 1,
         seq,

@@ -120,7 +120,7 @@ impl World {
             ..Edge::default()
         });
         let report = Report {
-            version: 1,
+            version: wire::VERSION,
             node: format!("n{node}"),
             epoch: 1,
             seq: *seq,

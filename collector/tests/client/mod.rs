@@ -268,7 +268,7 @@ pub(crate) fn report(node: &str, seq: u64, acked_seq: u64) -> Report {
     let now = u64::try_from(collector::clock::now()).expect("after 1970");
     let counters = Counters { skbs: 10, segments: 10, l3_bytes: 600, payload_bytes: 200 };
     Report {
-        version: 1,
+        version: wire::VERSION,
         node: node.to_owned(),
         epoch: 7,
         seq,

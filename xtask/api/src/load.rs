@@ -301,7 +301,7 @@ fn report(
             let edges = changed.iter().map(|row| edge(&rows[*row], edges)).collect();
             let sent = tick.unsigned_abs();
             let report = Report {
-                version: 1,
+                version: wire::VERSION,
                 node: node_name(node),
                 epoch: plan.start.unsigned_abs(),
                 seq,

@@ -82,7 +82,7 @@ impl Cluster {
     /// What a node says at `now`, its report number `seq`.
     pub(crate) fn report(&self, node: usize, seq: u64, now: u64) -> Report {
         Report {
-            version: 1,
+            version: wire::VERSION,
             node: format!("n-{node:03}"),
             epoch: START - AGE,
             seq,

@@ -64,5 +64,12 @@ fn recorded() {
 }
 
 fn cluster_head() -> Report {
-    Report { version: 1, node: "n-000".to_owned(), epoch: START, seq: 1, complete: true, ..Report::default() }
+    Report {
+        version: wire::VERSION,
+        node: "n-000".to_owned(),
+        epoch: START,
+        seq: 1,
+        complete: true,
+        ..Report::default()
+    }
 }

@@ -139,7 +139,7 @@ impl Agent {
             ..Device::default()
         });
         Report {
-            version: 1,
+            version: wire::VERSION,
             node: world::node_name(self.node),
             epoch: self.epoch,
             seq: self.seq,

@@ -81,7 +81,7 @@ fn tell(reports: SocketAddr, sent: &Mutex<HashMap<u64, Instant>>, stop: &AtomicB
 fn report(epoch: u64, seq: u64) -> Report {
     let now = world::now();
     Report {
-        version: 1,
+        version: wire::VERSION,
         node: "n-probe".to_owned(),
         epoch,
         seq,
