@@ -115,18 +115,23 @@ describe('the search box', () => {
 
   it('tells when as many views are open as there may be', async () => {
     const hangUp = new AbortController();
-    const open = Array.from({ length: 64 }, (_, index) =>
-      fetch(`${collector()}api/v1/stream?filter=port:${20_000 + index}`, { signal: hangUp.signal }),
-    );
+    // The page of the test before may still be there for a moment: who finds no place comes again.
+    const open = async (filter: string) => {
+      for (;;) {
+        const stream = await fetch(`${collector()}api/v1/stream?filter=${filter}`, { signal: hangUp.signal });
+        // Read to the end: a stream that nobody reads is hung up.
+        const text = stream.text().catch(() => undefined);
+        if (stream.ok) return;
+        await text;
+        await new Promise((done) => setTimeout(done, 100));
+      }
+    };
     try {
-      // Read to the end: a stream that nobody reads is hung up.
-      const held = await Promise.all(open);
-      for (const stream of held) stream.text().catch(() => undefined);
+      await Promise.all(Array.from({ length: 64 }, (_, index) => open(`port:${20_000 + index}`)));
       context = await browser.newContext(DESKTOP);
       const page = await context.newPage();
       await page.goto(`${collector()}?q=port:19999`);
       await page.getByTestId('banner-stream').filter({ hasText: '64 different views are open' }).waitFor();
-      expect(held.every((stream) => stream.ok)).toBe(true);
       hangUp.abort();
       await page.locator('main[data-connected="true"]').waitFor({ timeout: 20_000 });
     } finally {
