@@ -31,6 +31,9 @@ const LATE_MS: i64 = 30_000;
 /// From now until the load begins: it is generated meanwhile, and the collector reads its first lists.
 const LEAD: Duration = Duration::from_secs(40);
 const WAIT: Duration = Duration::from_secs(60);
+/// A report that was told to come again does so after this long, so many times.
+const AGAIN: Duration = Duration::from_millis(100);
+const TRIES: usize = 50;
 /// Reports are sent over this many connections.
 const SENDERS: usize = 4;
 
@@ -192,7 +195,15 @@ fn play(life: &Life, api: &MockApi, to: SocketAddr) -> anyhow::Result<()> {
                     for (at, report) in life.reports.iter().skip(sender).step_by(SENDERS) {
                         let body = wire::codec::encode_report(report)?;
                         std::thread::sleep(until(*at));
-                        let answer = client.request("orrery", wire::REPORT_PATH, &body)?;
+                        let mut answer = client.request("orrery", wire::REPORT_PATH, &body)?;
+                        // Two late reports of one node at once: the second is told to come again, as an agent would.
+                        for _ in 0..TRIES {
+                            if answer.status != 503 {
+                                break;
+                            }
+                            std::thread::sleep(AGAIN);
+                            answer = client.request("orrery", wire::REPORT_PATH, &body)?;
+                        }
                         ensure!(answer.status == 200, "a report was answered with {}", answer.status);
                     }
                     Ok(())
